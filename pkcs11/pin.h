@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the PIN comes from (leafd.yaml(5), token.pin_*): opened by the supervisor, read by the
+ * signer alone. One trailing newline is stripped. */
+#pragma once
+
+#include "base/secret.h"
+#include "conf/conf.h"
+
+enum { PIN_MAX = 255 };
+
+/* A descriptor on the PIN source, close-on-exec: the file opened anew, or a sealed memfd with the variable's value (which is
+ * overwritten in our environment). -1 when no source is configured (a URI's own pin-source or pin-value, or a token
+ * without a PIN). LEAFD_CONFIG with a sentence when the source cannot be opened. */
+LEAFD_CHECKED enum leafd_err pin_open(const struct conf *conf, int *ret_fd, struct why *why);
+/* Reads it. LEAFD_CONFIG: empty, too long, or with a NUL. */
+LEAFD_CHECKED enum leafd_err pin_read(int fd, struct secret *ret, struct why *why);

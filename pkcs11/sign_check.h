@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The signer's own look at a TBSCertificate before it is signed: a front that was taken over gets
+ * leaves within these rules and nothing else. The rules are those of DESIGN section 3, listed in
+ * leafd(8) under SECURITY.
+ *
+ * Threads: every function from any thread. */
+#pragma once
+
+#include "conf/conf.h"
+#include "policy/ca.h"
+
+struct sign_check;
+
+/* The rules for one process: borrows conf, takes a reference on the set (subject keys of *all* its CAs are refused). */
+LEAFD_CHECKED enum leafd_err sign_check_new(const struct conf *conf, struct ca_set *cas, struct sign_check **ret, struct why *why);
+void sign_check_free(struct sign_check *check); /* NULL is fine */
+
+/* LEAFD_OK, or LEAFD_REFUSED with the rule that was broken. LEAFD_OK also marks the serial as used: the same
+ * serial is refused from then on (the last 2^20 are remembered, as keyed hashes). */
+LEAFD_CHECKED enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca, struct bytes tbs, struct why *why);

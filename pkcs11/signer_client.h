@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* struct signer over SOCK_SEQPACKET to the signer processes; they come and go, it stays.
+ *
+ * One thread of its own reads replies (recvmmsg), watches deadlines and calls back. Requests are
+ * held while no process is READY, bounded in number. */
+#pragma once
+
+#include "pkcs11/signer.h"
+
+/* `cas` (a reference is taken) are the configured CAs; the untrusted one arrives with the signer's
+ * greeting. At most `max_waiting` requests are under way or held; more are LEAFD_BUSY. */
+LEAFD_CHECKED enum leafd_err signer_client_new(struct ca_set *cas, size_t max_waiting, struct signer **ret);
+
+/* The supervisor has started signer number `index` (0 …) and this is our end of the pair; takes the
+ * descriptor. What waited on the one before is called with LEAFD_AGAIN when that one's socket ends. */
+void signer_client_connect(struct signer *client, unsigned index, int fd);

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a leaf takes over from its upstream, written anew: subject and SubjectAltName (RFC 5280
+ * sections 4.1.2.6 and 4.2.1.6). Used by leaf_der.
+ *
+ * Threads: no shared state. */
+#pragma once
+
+#include "der/der_writer.h"
+#include "policy/plan.h"
+
+/* The subject Name of the plan's leaf. *ret_empty: it is the empty sequence (then SAN is critical). */
+void mimic_put_subject(struct der_writer *writer, const struct plan *plan, bool *ret_empty);
+/* The GeneralNames of the plan's leaf. LEAFD_UNSUPPORTED: no name is left. */
+LEAFD_CHECKED enum leafd_err mimic_put_names(struct der_writer *writer, const struct plan *plan, const struct conf *conf);
