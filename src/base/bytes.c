@@ -43,25 +43,36 @@ int bytes_compare(struct bytes a, struct bytes b)
     return (a.len > b.len) - (a.len < b.len);
 }
 
+/* Characters that one octet takes: itself, itself behind a backslash, or \xHH. */
+static size_t escaped_len(uint8_t c)
+{
+    if (c < 0x20 || c >= 0x7f)
+        return 4;
+    return c == '"' || c == '\\' ? 2 : 1;
+}
+
 const char *bytes_escape(struct bytes text, char *out, size_t size)
 {
     static const char hex[] = "0123456789abcdef";
+    size_t whole = 0;
     size_t used = 0;
+    size_t room;
 
     if (size == 0)
         return "";
+    for (size_t i = 0; i < text.len && whole < size; i++)
+        whole += escaped_len(text.data[i]);
+    room = whole < size ? size - 1 : size > 4 ? size - 4 : 0; /* 4: "..." and the NUL */
     for (size_t i = 0; i < text.len; i++) {
         uint8_t c = text.data[i];
-        bool plain = c >= 0x20 && c < 0x7f;
-        size_t need = !plain ? 4 : c == '"' || c == '\\' ? 2 : 1;
-        size_t tail = i + 1 < text.len ? 4 : 1; /* "..." and NUL, or NUL alone */
+        size_t need = escaped_len(c);
 
-        if (used + need + tail > size) {
-            for (int dots = 0; dots < 3 && used + 1 < size; dots++)
+        if (used + need > room) {
+            while (used < size - 1 && used < room + 3)
                 out[used++] = '.';
             break;
         }
-        if (!plain) {
+        if (need == 4) {
             out[used++] = '\\';
             out[used++] = 'x';
             out[used++] = hex[c >> 4];
