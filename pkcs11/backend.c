@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pkcs11/backend.h"
+
+#include "pkcs11/backend_ops.h"
+
+#include <openssl/err.h>
+#include <openssl/rand.h>
+#include <openssl/rsa.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHALLENGE_SPACES = 64, CHALLENGE_RANDOM = 32 };
+
+/* What is prepared once per lane and CA, so that a signature fetches and allocates nothing. */
+struct lane_key {
+    EVP_MD_CTX *sign;
+    EVP_MD_CTX *digest;
+    EVP_PKEY_CTX
+        *verify; /* NULL for Ed25519, which OpenSSL 3.0 verifies through a digest context */
+};
+
+struct backend_lane {
+    struct backend *backend;
+    struct lane_key key[BACKEND_KEYS_MAX];
+};
+
+const struct ca *backend_ca(const struct backend *backend, size_t index)
+{
+    return index < backend->cas->count ? backend->cas->ca[index] : backend->cas->untrusted;
+}
+
+const struct conf_ca *backend_conf_ca(const struct backend *backend, size_t index)
+{
+    return index < backend->cas->count ? &backend->conf->ca[index] : &backend->conf->untrusted_ca;
+}
+
+static const char *md_name(enum sig_algorithm algorithm)
+{
+    switch (algorithm) {
+    case SIG_RSA_SHA256:
+    case SIG_ECDSA_SHA256:
+        return "SHA256";
+    case SIG_ECDSA_SHA384:
+        return "SHA384";
+    case SIG_ED25519:
+        break;
+    }
+    return NULL;
+}
+
+static enum leafd_err choose_ops(const struct conf *conf, const struct backend_ops **ret,
+                                 struct why *why)
+{
+    if (conf->token_access != CONF_ACCESS_FILE) {
+        *ret = &backend_native_ops;
+        return LEAFD_OK;
+    }
+    if (!conf->insecure_file_key)
+        return fail(why, LEAFD_CONFIG,
+                    "token.access: file reads CA keys from files, which is for tests only: start "
+                    "with --insecure-file-key, or use a token");
+    *ret = &backend_file_ops;
+    return LEAFD_OK;
+}
+
+/* ---- lanes ---- */
+
+static void lane_key_clear(struct lane_key *key)
+{
+    EVP_MD_CTX_free(key->sign);
+    EVP_MD_CTX_free(key->digest);
+    EVP_PKEY_CTX_free(key->verify);
+}
+
+static bool sign_prepare(const struct backend *backend, EVP_MD_CTX *ctx, size_t index)
+{
+    return EVP_DigestSignInit_ex(ctx, NULL, md_name(backend_ca(backend, index)->algorithm),
+                                 backend->libctx, backend->properties, backend->key[index],
+                                 NULL) == 1;
+}
+
+static bool lane_key_prepare(const struct backend *backend, size_t index, struct lane_key *key)
+{
+    const struct ca *ca = backend_ca(backend, index);
+
+    key->sign = EVP_MD_CTX_new();
+    key->digest = EVP_MD_CTX_new();
+    if (!key->sign || !key->digest || !sign_prepare(backend, key->sign, index))
+        return false;
+    if (!backend->md[index])
+        return true;
+    key->verify = EVP_PKEY_CTX_new_from_pkey(NULL, ca->public_key, NULL);
+    if (!key->verify || EVP_PKEY_verify_init(key->verify) != 1 ||
+        EVP_PKEY_CTX_set_signature_md(key->verify, backend->md[index]) != 1)
+        return false;
+    return ca->algorithm != SIG_RSA_SHA256 ||
+           EVP_PKEY_CTX_set_rsa_padding(key->verify, RSA_PKCS1_PADDING) == 1;
+}
+
+enum leafd_err backend_lane_open(struct backend *backend, struct backend_lane **ret,
+                                 struct why *why)
+{
+    struct backend_lane *lane = calloc(1, sizeof(*lane));
+    enum leafd_err err;
+
+    if (!lane)
+        return LEAFD_NOMEM;
+    lane->backend = backend;
+    if (backend->ops->lane_open) {
+        err = backend->ops->lane_open(backend, why);
+        if (err != LEAFD_OK)
+            goto out;
+    }
+    for (size_t i = 0; i < backend->key_count; i++) {
+        if (!lane_key_prepare(backend, i, &lane->key[i])) {
+            ERR_clear_error();
+            err = fail(why, LEAFD_INTERNAL, "cannot prepare a signature with the key of %s",
+                       backend_conf_ca(backend, i)->certificate);
+            goto out;
+        }
+    }
+
+    *ret = lane;
+    lane = NULL;
+    err = LEAFD_OK;
+out:
+    backend_lane_close(lane);
+    return err;
+}
+
+void backend_lane_close(struct backend_lane *lane)
+{
+    if (!lane)
+        return;
+    for (size_t i = 0; i < lane->backend->key_count; i++)
+        lane_key_clear(&lane->key[i]);
+    free(lane);
+}
+
+/* From OpenSSL 3.2 on a context that has given a signature refuses the next until it is initialised
+ * again, and the stock RSA and ECDSA want it always. Without a key and with the digest at hand that
+ * fetches nothing. */
+static bool sign_again(struct backend_lane *lane, size_t index)
+{
+    EVP_MD_CTX *ctx = lane->key[index].sign;
+
+    if (EVP_DigestSignInit(ctx, NULL, lane->backend->md[index], NULL, NULL) == 1)
+        return true;
+    ERR_clear_error();
+    return EVP_MD_CTX_reset(ctx) == 1 && sign_prepare(lane->backend, ctx, index);
+}
+
+static bool lane_verify(struct backend_lane *lane, size_t index, struct bytes tbs,
+                        struct bytes signature)
+{
+    struct lane_key *key = &lane->key[index];
+    EVP_PKEY *public_key = backend_ca(lane->backend, index)->public_key;
+    uint8_t md[EVP_MAX_MD_SIZE];
+    unsigned md_len;
+
+    if (!key->verify)
+        return EVP_MD_CTX_reset(key->digest) == 1 &&
+               EVP_DigestVerifyInit_ex(key->digest, NULL, NULL, NULL, NULL, public_key, NULL) ==
+                   1 &&
+               EVP_DigestVerify(key->digest, signature.data, signature.len, tbs.data, tbs.len) == 1;
+    return EVP_DigestInit_ex2(key->digest, lane->backend->md[index], NULL) == 1 &&
+           EVP_DigestUpdate(key->digest, tbs.data, tbs.len) == 1 &&
+           EVP_DigestFinal_ex(key->digest, md, &md_len) == 1 &&
+           EVP_PKEY_verify(key->verify, signature.data, signature.len, md, md_len) == 1;
+}
+
+enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index, struct bytes tbs,
+                                 uint8_t *out, size_t size, size_t *ret_len, struct why *why)
+{
+    uint8_t signature[1024];
+    size_t len = sizeof(signature);
+    enum leafd_err err;
+
+    if (ca_index >= lane->backend->key_count)
+        return fail(why, LEAFD_INTERNAL, "there is no CA number %zu", ca_index);
+    if (!sign_again(lane, ca_index)) {
+        ERR_clear_error();
+        return fail(why, LEAFD_INTERNAL, "cannot prepare a signature");
+    }
+    if (EVP_DigestSign(lane->key[ca_index].sign, signature, &len, tbs.data, tbs.len) != 1) {
+        ERR_clear_error();
+        err = lane->backend->ops->sign_failed(why);
+        return err == LEAFD_OK ? fail(why, LEAFD_INTERNAL, "OpenSSL did not sign") : err;
+    }
+    if (!lane_verify(lane, ca_index, tbs, (struct bytes){signature, len})) {
+        ERR_clear_error();
+        return fail(why, LEAFD_INTERNAL,
+                    "a signature does not verify with the public key of %s; it was dropped",
+                    backend_conf_ca(lane->backend, ca_index)->certificate);
+    }
+    if (len > size)
+        return LEAFD_TOO_LARGE;
+    memcpy(out, signature, len);
+    *ret_len = len;
+    return LEAFD_OK;
+}
+
+/* ---- open and close ---- */
+
+/* Signs something that can never be a certificate: it begins with spaces, not with a SEQUENCE. */
+static enum leafd_err challenge(struct backend_lane *lane, size_t index, struct why *why)
+{
+    static const char label[] = "leafd token challenge v1"; /* with its NUL */
+    uint8_t text[CHALLENGE_SPACES + sizeof(label) + CHALLENGE_RANDOM];
+    uint8_t signature[1024];
+    size_t len;
+    const struct backend *backend = lane->backend;
+    enum leafd_err err;
+
+    memset(text, ' ', CHALLENGE_SPACES);
+    memcpy(text + CHALLENGE_SPACES, label, sizeof(label));
+    if (RAND_bytes(text + CHALLENGE_SPACES + sizeof(label), CHALLENGE_RANDOM) != 1)
+        return fail(why, LEAFD_INTERNAL, "no random bytes for the challenge");
+    err = backend_lane_sign(lane, index, (struct bytes){text, sizeof(text)}, signature,
+                            sizeof(signature), &len, why);
+    if (err != LEAFD_INTERNAL)
+        return err;
+    if (backend->key_known[index])
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE,
+                    "the key of %s is the right one, but what it signs does not verify",
+                    backend_conf_ca(backend, index)->certificate);
+    return fail(why, LEAFD_CONFIG,
+                "the key is not the one of the CA certificate %s: a challenge it signed does not "
+                "verify; give the certificate made for this key, or the URI of the right key",
+                backend_conf_ca(backend, index)->certificate);
+}
+
+static enum leafd_err prove(struct backend *backend, struct why *why)
+{
+    struct backend_lane *lane = NULL;
+    enum leafd_err err = backend_lane_open(backend, &lane, why);
+
+    for (size_t i = 0; i < backend->key_count && err == LEAFD_OK; i++)
+        err = challenge(lane, i, why);
+    backend_lane_close(lane);
+    return err;
+}
+
+static enum leafd_err fetch_digests(struct backend *backend, struct why *why)
+{
+    for (size_t i = 0; i < backend->key_count; i++) {
+        const char *name = md_name(backend_ca(backend, i)->algorithm);
+
+        if (!name)
+            continue;
+        backend->md[i] = EVP_MD_fetch(NULL, name, NULL);
+        if (!backend->md[i])
+            return fail(why, LEAFD_INTERNAL, "OpenSSL has no %s", name);
+    }
+    return LEAFD_OK;
+}
+
+enum leafd_err backend_open(const struct conf *conf, const struct ca_set *cas,
+                            const struct secret *pin, struct backend **ret, struct why *why)
+{
+    struct backend *backend = calloc(1, sizeof(*backend));
+    enum leafd_err err = LEAFD_NOMEM;
+
+    if (!backend)
+        goto out;
+    backend->conf = conf;
+    backend->cas = cas;
+    backend->key_count = cas->count;
+    if (conf->untrusted == CONF_UNTRUSTED_FILE && cas->untrusted)
+        backend->key_count++;
+    err = choose_ops(conf, &backend->ops, why);
+    if (err != LEAFD_OK)
+        goto out;
+    err = fetch_digests(backend, why);
+    if (err != LEAFD_OK)
+        goto out;
+    err = backend->ops->open(backend, pin, why);
+    if (err != LEAFD_OK)
+        goto out;
+    err = prove(backend, why);
+    if (err != LEAFD_OK)
+        goto out;
+
+    *ret = backend;
+    backend = NULL;
+out:
+    backend_close(backend);
+    return err;
+}
+
+void backend_close(struct backend *backend)
+{
+    if (!backend)
+        return;
+    for (size_t i = 0; i < backend->key_count; i++) {
+        EVP_PKEY_free(backend->key[i]);
+        EVP_MD_free(backend->md[i]);
+    }
+    if (backend->ops)
+        backend->ops->close(backend);
+    free(backend);
+}
+
+unsigned backend_lanes(const struct backend *backend)
+{
+    return backend->ops->lanes(backend);
+}
+
+enum leafd_err backend_check(struct backend *backend, struct why *why)
+{
+    return backend->ops->check(backend, why);
+}
+
+void backend_count(struct backend *backend, struct backend_counters *ret)
+{
+    *ret = (struct backend_counters){0};
+    backend->ops->count(backend, ret);
+}
+
+EVP_PKEY *backend_key(struct backend *backend, size_t ca_index)
+{
+    if (ca_index >= backend->key_count || EVP_PKEY_up_ref(backend->key[ca_index]) != 1)
+        return NULL;
+    return backend->key[ca_index];
+}
+
+OSSL_LIB_CTX *backend_libctx(struct backend *backend)
+{
+    return backend->libctx;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a backend has to give so that backend.c can do the rest: an EVP_PKEY per CA that signs. For
+ * the backends alone; everyone else includes pkcs11/backend.h.
+ *
+ * Threads: open, close and lanes from one thread; lane_open, sign_failed, check and count from any.
+ */
+#pragma once
+
+#include "pkcs11/backend.h"
+
+enum { BACKEND_KEYS_MAX = CONF_CA_MAX + 1 };
+
+struct backend_ops {
+    const char *name;
+    /* Fills libctx, properties, key[] and key_known[] for key_count CAs. What it made before it
+     * failed is given back by close. */
+    enum leafd_err (*open)(struct backend *backend, const struct secret *pin, struct why *why);
+    void (*close)(struct backend *backend); /* after the keys have been freed */
+    unsigned (*lanes)(const struct backend *backend);
+    enum leafd_err (*lane_open)(struct backend *backend, struct why *why); /* may be NULL */
+    /* Why the last signature of this thread failed. */
+    enum leafd_err (*sign_failed)(struct why *why);
+    enum leafd_err (*check)(struct backend *backend, struct why *why);
+    void (*count)(struct backend *backend, struct backend_counters *ret);
+};
+
+struct backend {
+    const struct backend_ops *ops;
+    void *impl; /* the backend's own */
+    const struct conf *conf;
+    const struct ca_set *cas;
+    OSSL_LIB_CTX *libctx;   /* where the keys live; NULL: the default one */
+    const char *properties; /* the property query that finds their provider; NULL: none */
+    size_t key_count;
+    EVP_PKEY *key[BACKEND_KEYS_MAX];
+    bool key_known[BACKEND_KEYS_MAX]; /* its public half was compared with the certificate's */
+    EVP_MD *md[BACKEND_KEYS_MAX];     /* default library context; NULL for Ed25519 */
+};
+
+/* CA number `index` as the ca_set numbers it: the configured ones, then the untrusted one if it has
+ * a key of its own. */
+const struct ca *backend_ca(const struct backend *backend, size_t index);
+/* The same one's certificate file and key, as configured. */
+const struct conf_ca *backend_conf_ca(const struct backend *backend, size_t index);
+
+extern const struct backend_ops backend_file_ops;
+extern const struct backend_ops backend_native_ops;

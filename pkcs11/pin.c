@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "pkcs11/pin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool write_all(int fd, struct bytes from)
+{
+    while (from.len) {
+        ssize_t n = write(fd, from.data, from.len);
+
+        if (n == -1 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        from.data += n;
+        from.len -= (size_t)n;
+    }
+    return true;
+}
+
+/* The PIN in memory that cannot be written any more, for whoever inherits the descriptor. */
+static enum leafd_err seal(struct bytes pin, const char *row, int *ret_fd, struct why *why)
+{
+    int fd = memfd_create("pin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd == -1 || !write_all(fd, pin) || lseek(fd, 0, SEEK_SET) == -1 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == -1) {
+        int error = errno;
+
+        if (fd != -1)
+            close(fd);
+        return fail(why, LEAFD_IO, "%s: cannot keep the PIN in a memfd: %s", row, strerror(error));
+    }
+    *ret_fd = fd;
+    return LEAFD_OK;
+}
+
+/* A regular file stays unread; what can be read only once (a pipe) is read here. */
+static enum leafd_err open_file(const char *path, int *ret_fd, struct why *why)
+{
+    struct secret once = SECRET_EMPTY;
+    struct stat st;
+    enum leafd_err err;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+    if (fd == -1)
+        return fail(why, LEAFD_CONFIG, "token.pin_file: cannot open %s: %s", path, strerror(errno));
+    if (fstat(fd, &st) == -1 || S_ISDIR(st.st_mode)) {
+        err = fail(why, LEAFD_CONFIG, "token.pin_file: %s is no file with the PIN", path);
+        goto out;
+    }
+    if (S_ISREG(st.st_mode)) {
+        *ret_fd = fd;
+        return LEAFD_OK;
+    }
+    if (secret_read_fd(&once, fd, PIN_MAX + 1) != LEAFD_OK)
+        err = fail(why, LEAFD_CONFIG, "token.pin_file: cannot read a PIN from %s", path);
+    else
+        err = seal((struct bytes){once.data, once.len}, "token.pin_file", ret_fd, why);
+out:
+    secret_clear(&once);
+    close(fd);
+    return err;
+}
+
+static enum leafd_err open_variable(const char *name, int *ret_fd, struct why *why)
+{
+    char *value = getenv(name);
+    enum leafd_err err;
+
+    if (!value || !*value)
+        return fail(why, LEAFD_CONFIG,
+                    "token.pin_env: the environment variable %s is not set or empty", name);
+    err = seal(bytes_of(value), "token.pin_env", ret_fd, why);
+    if (err != LEAFD_OK)
+        return err;
+    /* In place first: unsetenv leaves the bytes where /proc/PID/environ shows them. */
+    OPENSSL_cleanse(value, strlen(value));
+    unsetenv(name);
+    return LEAFD_OK;
+}
+
+enum leafd_err pin_open(const struct conf *conf, int *ret_fd, struct why *why)
+{
+    if (conf->pin_file)
+        return open_file(conf->pin_file, ret_fd, why);
+    if (conf->pin_env)
+        return open_variable(conf->pin_env, ret_fd, why);
+    *ret_fd = -1;
+    return LEAFD_OK;
+}
+
+enum leafd_err pin_read(int fd, struct secret *ret, struct why *why)
+{
+    struct secret raw = SECRET_EMPTY;
+    enum leafd_err err;
+
+    /* The signer before this one has read the same sealed memory; a pipe cannot seek, and need not.
+     */
+    (void)lseek(fd, 0, SEEK_SET);
+    err = secret_read_fd(&raw, fd, PIN_MAX + 1);
+
+    if (err == LEAFD_TOO_LARGE) {
+        err = fail(why, LEAFD_CONFIG, "the PIN is longer than %d bytes", PIN_MAX);
+        goto out;
+    }
+    if (err == LEAFD_IO) {
+        err = fail(why, LEAFD_CONFIG, "cannot read the PIN: %s", strerror(errno));
+        goto out;
+    }
+    if (err != LEAFD_OK)
+        goto out;
+    if (raw.len && raw.data[raw.len - 1] == '\n')
+        raw.len--;
+    if (raw.len == 0)
+        err = fail(why, LEAFD_CONFIG, "the PIN is empty: write it to the PIN file, on one line");
+    else if (raw.len > PIN_MAX)
+        err = fail(why, LEAFD_CONFIG, "the PIN is longer than %d bytes", PIN_MAX);
+    else if (memchr(raw.data, '\0', raw.len))
+        err = fail(why, LEAFD_CONFIG, "the PIN holds a NUL byte");
+    else
+        err = secret_set(ret, (struct bytes){raw.data, raw.len});
+out:
+    secret_clear(&raw);
+    return err;
+}

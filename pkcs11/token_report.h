@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an operator wants to know of tokens and keys: leafctl token list and token test. These load
+ * the PKCS#11 module, so they run in a process with the signer's user, never in the front.
+ *
+ * Threads: one at a time. */
+#pragma once
+
+#include "base/secret.h"
+#include "conf/conf.h"
+#include "policy/ca.h"
+
+struct token_description { /* texts are escaped, fit to be printed */
+    uint64_t slot;
+    char label[132];
+    char manufacturer[132];
+    char model[68];
+    char serial[68];
+    bool initialized;
+    bool has_user_pin;
+    bool login_required;
+    bool protected_path; /* the PIN is typed on the device */
+    bool pin_count_low;
+    bool pin_final_try;
+    bool pin_locked;
+    uint64_t max_sessions; /* 0: not known */
+    char mechanisms[160];  /* of those leafd uses, what the token can: "RSA-PKCS ECDSA …" */
+};
+
+/* All slots with a token, also those not initialised. No login. `*ret` is the caller's to free(),
+ * NULL when *ret_count is 0. LEAFD_CONFIG: the module cannot be loaded; LEAFD_TOKEN_UNAVAILABLE. */
+LEAFD_CHECKED enum leafd_err token_list(const struct conf *conf, struct token_description **ret,
+                                        size_t *ret_count, struct why *why);
+
+enum token_answer { TOKEN_NO, TOKEN_YES, TOKEN_UNKNOWN }; /* UNKNOWN: the token does not tell */
+const char *token_answer_name(enum token_answer answer);  /* "no", "yes", "unknown" */
+
+/* One CA key as it is in the token. */
+struct token_key_report {
+    size_t ca_index;
+    char token[132];
+    uint64_t slot;
+    char label[132];
+    char id[132];                        /* hexadecimal */
+    char mechanism[32];                  /* what signs: "CKM_ECDSA" */
+    enum token_answer extractable;       /* should be no */
+    enum token_answer sensitive;         /* should be yes */
+    enum token_answer never_extractable; /* should be yes */
+    enum token_answer always_sensitive;  /* should be yes */
+};
+
+/* Signing with one number of lanes at once. */
+struct token_rate {
+    unsigned lanes;
+    uint64_t signatures;
+    uint64_t failures;
+    double per_second;
+};
+
+enum { TOKEN_RATES_MAX = 8 };
+
+struct token_test_report {
+    struct token_key_report key[CONF_CA_MAX + 1]; /* empty texts with token.access: file */
+    size_t key_count;
+    struct token_rate rate[TOKEN_RATES_MAX]; /* 1, 2, 4, … lanes, the last all of them; of CA 0 */
+    size_t rate_count;
+    unsigned lanes;
+    uint64_t logins;
+    uint64_t sessions;
+};
+
+/* Opens the backend as the signer does (so every start-up check is made) and signs for `each_ms`
+ * with each number of lanes. `progress` (may be NULL) is called before each of them. Errors as
+ * backend_open. */
+LEAFD_CHECKED enum leafd_err token_test(const struct conf *conf, const struct ca_set *cas,
+                                        const struct secret *pin, unsigned each_ms,
+                                        void (*progress)(void *ctx, unsigned lanes), void *ctx,
+                                        struct token_test_report *ret, struct why *why);
