@@ -19,7 +19,8 @@ struct flight_waiter {
     struct flight_waiter *next;
 };
 
-LEAFD_CHECKED enum leafd_err flights_new(size_t max_flights, size_t max_waiters, struct flights **ret);
+LEAFD_CHECKED enum leafd_err flights_new(size_t max_flights, size_t max_waiters,
+                                         struct flights **ret);
 /* No flight may be under way. */
 void flights_free(struct flights *flights);
 
@@ -28,7 +29,8 @@ enum flight_role {
     FLIGHT_JOINED, /* the waiter is in; somebody else leads */
     FLIGHT_FULL    /* a bound is reached: the waiter is still the caller's */
 };
-enum flight_role flights_join(struct flights *flights, const uint8_t key[static 32], struct flight_waiter *waiter);
+enum flight_role flights_join(struct flights *flights, const uint8_t key[static 32],
+                              struct flight_waiter *waiter);
 /* Ends the flight: all its waiters, oldest first, are the caller's. NULL if there is none. */
 struct flight_waiter *flights_land(struct flights *flights, const uint8_t key[static 32]);
 /* Flights under way. */

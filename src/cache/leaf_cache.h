@@ -15,8 +15,10 @@ struct leaf_cache;
 LEAFD_CHECKED enum leafd_err leaf_cache_new(size_t max_bytes, struct leaf_cache **ret);
 void leaf_cache_free(struct leaf_cache *cache); /* NULL is fine */
 
-/* The live entry for `key` (32 octets), or NULL. The caller owns one reference: issued_unref() it. */
-struct issued *leaf_cache_get(struct leaf_cache *cache, const uint8_t key[static 32], int64_t now_sec);
+/* The live entry for `key` (32 octets), or NULL. The caller owns one reference: issued_unref() it.
+ */
+struct issued *leaf_cache_get(struct leaf_cache *cache, const uint8_t key[static 32],
+                              int64_t now_sec);
 /* Remembers it (its own reference) in the place of an older one; drops others for room. One that is
  * larger than a shard's share is not remembered. */
 void leaf_cache_put(struct leaf_cache *cache, const uint8_t key[static 32], struct issued *issued);
