@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A leaf, its key and its chain, ready to send. Never holds the host that asked. Immutable, counted.
+/* A leaf, its key and its chain, ready to send. Never holds the host that asked. Immutable,
+ * counted.
  *
  * Threads: every function from any thread. */
 #pragma once
@@ -9,19 +10,21 @@
 
 struct issued {
     _Atomic unsigned refs;
-    struct bytes pem;         /* the leaf alone; the DER is decoded from it for listeners that want it */
-    struct leaf_key *key;     /* owned reference */
-    const struct ca *ca;      /* owned reference: its chain is sent behind the leaf */
-    int64_t not_after;        /* wall clock */
-    int64_t usable_until;     /* wall clock */
+    struct bytes pem; /* the leaf alone; the DER is decoded from it for listeners that want it */
+    struct leaf_key *key; /* owned reference */
+    const struct ca *ca;  /* owned reference: its chain is sent behind the leaf */
+    int64_t not_after;    /* wall clock */
+    int64_t usable_until; /* wall clock */
 };
 
 /* Makes one from the leaf's DER; takes its own references. */
 LEAFD_CHECKED enum leafd_err issued_new(struct bytes der, struct leaf_key *key, const struct ca *ca,
-                                        int64_t not_after, int64_t usable_until, struct issued **ret);
+                                        int64_t not_after, int64_t usable_until,
+                                        struct issued **ret);
 struct issued *issued_ref(struct issued *issued);
 void issued_unref(struct issued *issued); /* NULL is fine */
 /* The leaf's DER into `out`; LEAFD_TOO_LARGE when it does not fit. */
-LEAFD_CHECKED enum leafd_err issued_der(const struct issued *issued, uint8_t *out, size_t size, struct bytes *ret);
+LEAFD_CHECKED enum leafd_err issued_der(const struct issued *issued, uint8_t *out, size_t size,
+                                        struct bytes *ret);
 /* Octets of memory it stands for, its share of the key included. */
 size_t issued_size(const struct issued *issued);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes a leaf's TBSCertificate and Certificate (RFC 5280 section 4.1) from a plan: what is constant
- * per CA and profile is made once and copied.
+/* Writes a leaf's TBSCertificate and Certificate (RFC 5280 section 4.1) from a plan: what is
+ * constant per CA and profile is made once and copied.
  *
  * Threads: no shared state but immutable templates. */
 #pragma once
@@ -10,7 +10,8 @@
 
 enum { LEAF_DER_MAX = 16384, LEAF_SERIAL_LEN = 20 };
 
-/* Fresh random serial: 20 octets, the first 0x40 to 0x7F. LEAFD_INTERNAL when there is no randomness. */
+/* Fresh random serial: 20 octets, the first 0x40 to 0x7F. LEAFD_INTERNAL when there is no
+ * randomness. */
 LEAFD_CHECKED enum leafd_err leaf_serial(uint8_t out[static LEAF_SERIAL_LEN]);
 
 /* The TBSCertificate, at the back of `buffer` of `size` octets. LEAFD_TOO_LARGE: does not fit. */
@@ -19,5 +20,6 @@ LEAFD_CHECKED enum leafd_err leaf_tbs_write(const struct plan *plan, const struc
                                             const uint8_t serial[static LEAF_SERIAL_LEN],
                                             uint8_t *buffer, size_t size, struct bytes *ret);
 /* The Certificate: TBS, algorithm, signature (as it stands in the BIT STRING). */
-LEAFD_CHECKED enum leafd_err leaf_cert_write(const struct ca *ca, struct bytes tbs, struct bytes signature,
-                                             uint8_t *buffer, size_t size, struct bytes *ret);
+LEAFD_CHECKED enum leafd_err leaf_cert_write(const struct ca *ca, struct bytes tbs,
+                                             struct bytes signature, uint8_t *buffer, size_t size,
+                                             struct bytes *ret);

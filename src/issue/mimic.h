@@ -8,7 +8,8 @@
 #include "der/der_writer.h"
 #include "policy/plan.h"
 
-/* The subject Name of the plan's leaf. *ret_empty: it is the empty sequence (then SAN is critical). */
+/* The subject Name of the plan's leaf. *ret_empty: it is the empty sequence (then SAN is critical).
+ */
 void mimic_put_subject(struct der_writer *writer, const struct plan *plan, bool *ret_empty);
 /* The GeneralNames of the plan's leaf. LEAFD_UNSUPPORTED: no name is left. */
-LEAFD_CHECKED enum leafd_err mimic_put_names(struct der_writer *writer, const struct plan *plan, const struct conf *conf);
+LEAFD_CHECKED enum leafd_err mimic_put_names(struct der_writer *writer, const struct plan *plan);

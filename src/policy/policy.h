@@ -2,7 +2,8 @@
 /* Request -> plan: may we, and what exactly.
  *
  * Threads: policy_plan from any thread; _new and _free from one. The memo of read upstream leaves
- * is sharded, bounded in octets, one lock per shard, never held across a call out of this folder. */
+ * is sharded, bounded in octets, one lock per shard, never held across a call out of this folder.
+ */
 #pragma once
 
 #include "conf/conf.h"
@@ -24,4 +25,5 @@ LEAFD_CHECKED enum leafd_err policy_plan(struct policy *policy, const struct req
 /* The plan to fall back to when the mimic turned out too large for a reply: minimal if the upstream
  * names the host, else LEAFD_TOO_LARGE. `host` is the request's, checked. */
 LEAFD_CHECKED enum leafd_err policy_plan_smaller(struct policy *policy, const struct plan *plan,
-                                                 const struct name *host, struct plan *ret, struct why *why);
+                                                 const struct name *host, struct plan *ret,
+                                                 struct why *why);

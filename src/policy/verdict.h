@@ -13,8 +13,8 @@ enum verdict_kind {
     VERDICT_NO_UPSTREAM, /* fresh */
     VERDICT_GOOD,
     VERDICT_LEGACY,
-    VERDICT_DATES,       /* expired or not yet valid */
-    VERDICT_NAME,        /* does not name the host */
+    VERDICT_DATES, /* expired or not yet valid */
+    VERDICT_NAME,  /* does not name the host */
     VERDICT_SELF_SIGNED,
     VERDICT_UNTRUSTED,
     VERDICT_UNREADABLE
@@ -22,12 +22,12 @@ enum verdict_kind {
 
 struct verdict {
     enum verdict_kind kind;
-    enum leafd_err err;    /* LEAFD_OK, or LEAFD_REFUSED (mimic.self_signed: refuse) */
-    bool untrusted;        /* to be signed by the untrusted CA */
+    enum leafd_err err; /* LEAFD_OK, or LEAFD_REFUSED (mimic.self_signed: refuse) */
+    bool untrusted;     /* to be signed by the untrusted CA */
     bool names_host;
     bool expired;
     bool not_yet;
-    unsigned reasons;      /* the upstream_flag bits that made it so */
+    unsigned reasons; /* the upstream_flag bits that made it so */
 };
 
 struct verdict verdict_of(const struct upstream *upstream, const struct name *host, int64_t now_sec,
