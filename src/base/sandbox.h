@@ -16,14 +16,22 @@ struct sandbox_user {
     gid_t gid;
 };
 
-/* A name or a number (then the same number is the group) to ids. As non-root: change is false and the name is not
- * looked at. LEAFD_CONFIG with the remedy when there is no such user, or when it is root. */
-LEAFD_CHECKED enum leafd_err sandbox_user_of(const char *name, struct sandbox_user *ret, struct why *why);
+/* A name or a number (then the same number is the group) to ids. As non-root: change is false and
+ * the name is not looked at. LEAFD_CONFIG with the remedy when there is no such user, or when it or
+ * its group is root. */
+LEAFD_CHECKED enum leafd_err sandbox_user_of(const char *name, struct sandbox_user *ret,
+                                             struct why *why);
 
 struct sandbox_limits {
     unsigned long open_files;
     unsigned long locked_memory; /* octets */
 };
-/* In this order: die with the parent (PR_SET_PDEATHSIG; checked against `parent`), limits, supplementary groups, gid, uid,
- * no new privileges, not dumpable, core limit 0, umask 077. */
-LEAFD_CHECKED enum leafd_err sandbox_enter(const struct sandbox_user *user, const struct sandbox_limits *limits, pid_t parent, struct why *why);
+/* In this order: limits, supplementary groups, gid, uid, every capability, no new privileges, no
+ * dumps, umask 077, and die with the parent: last, because the kernel forgets that on a change of
+ * user; checked against `parent`, which may have died before. LEAFD_IO with a sentence. */
+LEAFD_CHECKED enum leafd_err sandbox_enter(const struct sandbox_user *user,
+                                           const struct sandbox_limits *limits, pid_t parent,
+                                           struct why *why);
+/* No core dump and no debugger of our own user: a part of sandbox_enter, alone for the supervisor,
+ * which keeps its privileges. */
+LEAFD_CHECKED enum leafd_err sandbox_no_dumps(struct why *why);
