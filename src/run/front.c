@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "run/front.h"
+
+#include "admin/admin_http.h"
+#include "admin/control.h"
+#include "base/clock.h"
+#include "pkcs11/signer_client.h"
+#include "serve/udp_listener.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+/* Once told to stop: so long for reading what the kernel has queued, and so long for answering it
+ * all. The supervisor's patience with everything is SUPERVISOR's 4.5 s. */
+enum { STOP_READING_MS = 500, STOP_ANSWERING_MS = 3300 };
+
+/* In the order they are made. Each borrows from those above it. */
+struct front {
+    struct signer *signer;
+    struct key_pool *keys;
+    struct issuer *issuer;
+    struct leaf_cache *cache;
+    struct policy *policy;
+    struct packet_path *path;
+    struct udp_listener *listener;
+    struct admin_state state;
+    struct admin_http *http;
+    struct control *control;
+};
+
+/* Issuing waits for keys and signatures elsewhere; what is left for these threads is to write DER.
+ */
+static unsigned issue_threads(void)
+{
+    cpu_set_t cpus;
+
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) == -1)
+        return 2;
+    return 2 * (unsigned)CPU_COUNT(&cpus);
+}
+
+static int take(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
+
+static enum leafd_err front_start(struct front *front, struct role_start *start, struct why *why)
+{
+    const struct conf *conf = start->conf;
+    struct packet_path_parts parts;
+    enum leafd_err err;
+
+    err = signer_client_new(start->cas, conf->flights_max, &front->signer);
+    if (err != LEAFD_OK)
+        return err;
+    err = key_pool_new(conf, &front->keys);
+    if (err != LEAFD_OK)
+        return err;
+    err = issuer_new(conf, front->keys, front->signer, &front->issuer);
+    if (err != LEAFD_OK)
+        return err;
+    err = leaf_cache_new((size_t)conf->cache_max_bytes, &front->cache);
+    if (err != LEAFD_OK)
+        return err;
+    err = policy_new(conf, &front->policy);
+    if (err != LEAFD_OK)
+        return err;
+    parts =
+        (struct packet_path_parts){conf, front->policy, front->cache, front->issuer, front->signer};
+    err = packet_path_new(&parts, issue_threads(), &front->path);
+    if (err != LEAFD_OK)
+        return err;
+    err = udp_listener_new(conf, start->listen, front->path, &front->listener, why);
+    if (err != LEAFD_OK)
+        return err;
+    front->state =
+        (struct admin_state){conf, front->cache, front->keys, front->signer, clock_mono_ms()};
+    err = admin_http_new(&front->state, take(&start->admin_unix), take(&start->admin_tcp),
+                         &front->http, why);
+    if (err != LEAFD_OK)
+        return err;
+    return control_new(&front->state, take(&start->control), &front->control, why);
+}
+
+/* The mirror of front_start. */
+static void front_stop(struct front *front)
+{
+    int64_t now = clock_mono_ms();
+
+    control_free(front->control);
+    admin_http_free(front->http);
+    if (front->listener)
+        udp_listener_stop(front->listener, now + STOP_READING_MS);
+    if (front->path)
+        packet_path_free(front->path, now + STOP_ANSWERING_MS);
+    udp_listener_free(front->listener);
+    policy_free(front->policy);
+    leaf_cache_free(front->cache);
+    if (front->issuer)
+        issuer_free(front->issuer);
+    if (front->keys)
+        key_pool_free(front->keys);
+    signer_free(front->signer);
+}
+
+static void front_serve(struct front *front, const struct role_start *start)
+{
+    struct role_msg message;
+
+    do {
+        int fd;
+
+        role_wait(start, &message, &fd);
+        if (message.kind == ROLE_MSG_PEER && fd != -1)
+            signer_client_connect(front->signer, message.value, fd);
+        else if (fd != -1)
+            close(fd);
+    } while (message.kind != ROLE_MSG_STOP);
+}
+
+int front_main(struct role_start *start)
+{
+    struct front front = {.signer = NULL};
+    struct why why = {""};
+    enum leafd_err err = front_start(&front, start, &why);
+
+    if (err == LEAFD_OK) {
+        role_say(start, ROLE_MSG_READY);
+        front_serve(&front, start);
+    } else {
+        role_log_failure("start-failed", err, &why);
+    }
+    front_stop(&front);
+    return exit_code_of(err);
+}
