@@ -26,5 +26,5 @@ void issued_unref(struct issued *issued); /* NULL is fine */
 /* The leaf's DER into `out`; LEAFD_TOO_LARGE when it does not fit. */
 LEAFD_CHECKED enum leafd_err issued_der(const struct issued *issued, uint8_t *out, size_t size,
                                         struct bytes *ret);
-/* Octets of memory it stands for, its share of the key included. */
+/* Octets of memory it stands for, the whole key included; always the same for one leaf. */
 size_t issued_size(const struct issued *issued);
