@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What answers at once lives on the listener's stack and borrows from the packet. A miss copies its
+ * asker to the heap and boards a flight; the flight's leader makes a journey, which an issuing
+ * thread starts and whoever finishes the leaf ends: every asker is answered from there.
+ *
+ * Locks: one, around the count of journeys under way. */
+#include "config.h" /* pthread_setname_np */
+
+#include "serve/packet_path.h"
+
+#include "base/clock.h"
+#include "base/job_queue.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "serve/error_budget.h"
+#include "wire/response.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PATIENCE_MS = 3500,    /* what a proxy waits, less what the way back takes */
+    RETELL_MS = 400,       /* with less than this, a token that is away is not waited for again */
+    TTL_MARGIN_SEC = 300,  /* g3proxy serves a leaf so long beyond its ttl */
+    TTL_IN_DOUBT_SEC = 10, /* for any verdict but good and legacy */
+    ASKERS_MAX = 1 << 16,  /* on the heap at once */
+    ERROR_ROOM = 320,      /* more than any error reply takes */
+    LOG_BURST = 5          /* lines per second and error */
+};
+
+/* One request, as long as it waits for its answer. */
+struct asker {
+    struct flight_waiter waiter; /* first */
+    struct reply_route route;
+    int64_t deadline_ms;
+    struct request request; /* its cert is gone once the asker is on the heap */
+    struct name name;       /* the host, checked */
+    bool on_heap;
+    bool in_doubt; /* any verdict but good, legacy and none: a short ttl */
+};
+
+/* A flight's way through issuer and signer. */
+struct journey {
+    struct packet_path *path;
+    struct plan plan;
+    uint8_t key[32]; /* the flight's: the issuer may seal the plan anew */
+    int64_t deadline_ms;
+    struct bytes audit; /* the leader's host; owned */
+};
+
+struct packet_path {
+    const struct conf *conf;
+    struct policy *policy;
+    struct leaf_cache *cache;
+    struct issuer *issuer;
+    struct signer *signer;
+    struct flights *flights;
+    struct error_budget *budget;
+    struct job_queue *queue; /* of journeys */
+    pthread_t *threads;
+    unsigned thread_count;
+    _Atomic size_t askers;
+    pthread_mutex_t lock;
+    pthread_cond_t idle; /* on CLOCK_MONOTONIC */
+    size_t journeys;     /* under way */
+    size_t landing;      /* calls that use the parts now */
+    bool closed;         /* the parts may be gone: nothing is said any more */
+    bool abandoned;      /* the last journey frees the path */
+};
+
+static void path_free(struct packet_path *path);
+
+/* ---- counting and answering ---- */
+
+static void count_verdict(const struct plan *plan)
+{
+    static const int metric_of[] = {
+        [VERDICT_NO_UPSTREAM] = -1,
+        [VERDICT_GOOD] = METRIC_VERDICT_GOOD,
+        [VERDICT_LEGACY] = METRIC_VERDICT_LEGACY,
+        [VERDICT_DATES] = METRIC_VERDICT_DATES,
+        [VERDICT_NAME] = METRIC_VERDICT_NAME,
+        [VERDICT_SELF_SIGNED] = METRIC_VERDICT_SELF_SIGNED,
+        [VERDICT_UNTRUSTED] = METRIC_VERDICT_UNTRUSTED,
+        [VERDICT_UNREADABLE] = METRIC_VERDICT_UNREADABLE,
+    };
+
+    if (plan->profile == PROFILE_MINIMAL)
+        metrics_add(METRIC_VERDICT_MINIMAL, 1);
+    else if (metric_of[plan->verdict.kind] != -1)
+        metrics_add((enum metric)metric_of[plan->verdict.kind], 1);
+}
+
+/* An error reply into `out`: its octets, or 0 when the allowance is spent or nobody waits. */
+static size_t say_error(struct packet_path *path, const struct asker *asker, enum leafd_err err,
+                        const struct why *why, uint8_t *out)
+{
+    static struct log_limit limits[LEAFD_ERR_COUNT];
+    char host[300];
+    char source[512];
+
+    if (err == LEAFD_TIMEOUT) {
+        metrics_add(METRIC_DROP_DEADLINE, 1);
+        return 0;
+    }
+    if (err > LEAFD_INTERNAL)
+        err = LEAFD_INTERNAL;
+    metrics_add((enum metric)(METRIC_ERROR_MALFORMED + (err - LEAFD_MALFORMED)), 1);
+    if (log_enabled(LOG_LEVEL_NOTICE))
+        log_limited(&limits[err], LOG_BURST, LOG_LEVEL_NOTICE, "request-failed",
+                    "code=%s host=\"%s\" from=\"%s\" reason=\"%s\"", err_name(err),
+                    bytes_escape(asker->request.host, host, sizeof(host)),
+                    reply_route_text(&asker->route, source, sizeof(source)), why->text);
+    if (!error_budget_take(path->budget, reply_route_source(&asker->route), clock_mono_ms())) {
+        metrics_add(METRIC_ERROR_SILENCED, 1);
+        return 0;
+    }
+    return response_write_error(&asker->request, err, out, ERROR_ROOM);
+}
+
+static uint32_t ttl_of(const struct packet_path *path, const struct asker *asker,
+                       const struct issued *issued, int64_t now_sec)
+{
+    int64_t ttl = issued->not_after - now_sec - TTL_MARGIN_SEC;
+
+    if (ttl > path->conf->ttl_max_sec)
+        ttl = path->conf->ttl_max_sec;
+    if (asker->in_doubt && ttl > TTL_IN_DOUBT_SEC)
+        ttl = TTL_IN_DOUBT_SEC;
+    return ttl > 1 ? (uint32_t)ttl : 1;
+}
+
+/* The reply with this leaf; 0 when it is too large for a datagram. */
+static size_t write_leaf(const struct packet_path *path, const struct asker *asker,
+                         const struct issued *issued, uint8_t *out)
+{
+    const struct conf_listen *listen = asker->route.listen;
+    uint8_t der[WIRE_DATAGRAM_MAX];
+    struct response response = {
+        .dialect = asker->request.dialect,
+        .host = asker->request.host,
+        .service = asker->request.service,
+        .usage_was_asked = asker->request.usage_was_asked,
+        .usage = asker->request.usage,
+        .cert_format = listen->cert_format == CONF_CERT_DER ? CERT_FORMAT_DER : CERT_FORMAT_PEM,
+        .cert_pem = issued->pem,
+        .chain_pem = issued->ca->chain_pem,
+        .chain_der = issued->ca->chain_der,
+        .chain_count = issued->ca->chain_count,
+        .key_format = listen->key_format == CONF_KEY_DER   ? KEY_FORMAT_DER
+                      : listen->key_format == CONF_KEY_PEM ? KEY_FORMAT_PEM
+                                                           : KEY_FORMAT_BY_DIALECT,
+        .ttl_sec = ttl_of(path, asker, issued, clock_wall_sec()),
+    };
+
+    response.key = response_key_is_pem(response.dialect, response.key_format)
+                       ? issued->key->private_pem
+                       : issued->key->private_der;
+    if (response.cert_format == CERT_FORMAT_DER &&
+        issued_der(issued, der, sizeof(der), &response.cert_der) != LEAFD_OK)
+        return 0;
+    return response_write(&response, out, WIRE_DATAGRAM_MAX);
+}
+
+/* ---- askers ---- */
+
+/* A copy on the heap with a host of its own; NULL when a bound is reached. */
+static struct asker *asker_keep(struct packet_path *path, const struct asker *from)
+{
+    size_t len = from->request.host.len;
+    struct asker *asker = NULL;
+
+    if (atomic_fetch_add(&path->askers, 1) < ASKERS_MAX)
+        asker = malloc(sizeof(*asker) + len);
+    if (!asker) {
+        atomic_fetch_sub(&path->askers, 1);
+        return NULL;
+    }
+    *asker = *from;
+    asker->on_heap = true;
+    asker->request.cert = (struct bytes){NULL, 0};
+    asker->request.host.data = memcpy(asker + 1, from->request.host.data, len);
+    return asker;
+}
+
+static void asker_free(struct packet_path *path, struct asker *asker)
+{
+    if (!asker)
+        return;
+    atomic_fetch_sub(&path->askers, 1);
+    free(asker);
+}
+
+/* The end of an asker on the heap: what is in `out` is sent, unless nobody waits for it. */
+static void asker_send(struct packet_path *path, struct asker *asker, const uint8_t *out,
+                       size_t len)
+{
+    if (len > 0 && !reply_route_send(&asker->route, (struct bytes){out, len}))
+        metrics_add(METRIC_SEND_FAILED, 1);
+    asker_free(path, asker);
+}
+
+static void asker_send_error(struct packet_path *path, struct asker *asker, enum leafd_err err)
+{
+    struct why why = {""};
+    uint8_t out[ERROR_ROOM];
+
+    asker_send(path, asker, out, say_error(path, asker, err, &why, out));
+}
+
+/* ---- journeys ---- */
+
+static void journey_free(struct journey *journey)
+{
+    struct packet_path *path;
+    bool last;
+
+    if (!journey)
+        return;
+    path = journey->path;
+    plan_clear(&journey->plan);
+    free((void *)journey->audit.data);
+    free(journey);
+    pthread_mutex_lock(&path->lock);
+    last = --path->journeys == 0 && path->abandoned;
+    pthread_cond_broadcast(&path->idle);
+    pthread_mutex_unlock(&path->lock);
+    if (last)
+        path_free(path);
+}
+
+/* Takes what `plan` owns. NULL on no memory. */
+static struct journey *journey_new(struct packet_path *path, struct plan *plan,
+                                   const struct asker *leader)
+{
+    struct journey *journey = calloc(1, sizeof(*journey));
+
+    if (!journey)
+        return NULL;
+    journey->audit = bytes_copy(leader->request.host);
+    if (!journey->audit.data) {
+        free(journey);
+        return NULL;
+    }
+    journey->path = path;
+    journey->deadline_ms = leader->deadline_ms;
+    memcpy(journey->key, plan->key, sizeof(journey->key));
+    plan_steal(&journey->plan, plan);
+    pthread_mutex_lock(&path->lock);
+    path->journeys++;
+    pthread_mutex_unlock(&path->lock);
+    return journey;
+}
+
+/* Every asker of a flight that cannot be started is told so. */
+static void cancel_flight(struct packet_path *path, const uint8_t *key, enum leafd_err err)
+{
+    struct flight_waiter *waiter = flights_land(path->flights, key);
+
+    while (waiter) {
+        struct flight_waiter *next = waiter->next;
+
+        asker_send_error(path, (struct asker *)waiter, err);
+        waiter = next;
+    }
+}
+
+/* Hands the flight's leader to the issuing threads. Takes the journey. */
+static void journey_start(struct journey *journey)
+{
+    if (job_queue_push(journey->path->queue, journey))
+        return;
+    cancel_flight(journey->path, journey->key, LEAFD_BUSY);
+    journey_free(journey);
+}
+
+/* Joins the flight of this plan, or starts it. LEAFD_OK: the asker (its copy, if it is not on the
+ * heap) will be answered through its route; what the plan owned may be gone from it. */
+static enum leafd_err board(struct packet_path *path, struct asker *asker, struct plan *plan,
+                            struct why *why)
+{
+    struct asker *kept = asker->on_heap ? asker : asker_keep(path, asker);
+    struct journey *journey;
+    enum flight_role role;
+    uint8_t key[32];
+
+    if (!kept)
+        return fail(why, LEAFD_BUSY, "too many requests wait");
+    memcpy(key, plan->key, sizeof(key));
+    role = flights_join(path->flights, key, &kept->waiter);
+    if (role == FLIGHT_JOINED)
+        return LEAFD_OK;
+    if (role == FLIGHT_FULL) {
+        if (kept != asker)
+            asker_free(path, kept);
+        return fail(why, LEAFD_BUSY,
+                    "too many leaves are under way, or too many wait for this one");
+    }
+    journey = journey_new(path, plan, kept);
+    if (journey)
+        journey_start(journey);
+    else
+        cancel_flight(path, key, LEAFD_INTERNAL);
+    return LEAFD_OK;
+}
+
+/* The plan that still fits a datagram. */
+static enum leafd_err plan_smaller(struct packet_path *path, struct asker *asker,
+                                   const struct plan *plan, struct plan *ret, struct why *why)
+{
+    enum leafd_err err;
+
+    if (plan->profile != PROFILE_MIMIC)
+        return fail(why, LEAFD_TOO_LARGE, "not even the smallest leaf fits a datagram");
+    err = policy_plan_smaller(path->policy, plan, &asker->name, ret, why);
+    if (err)
+        return err;
+    asker->in_doubt = true;
+    metrics_add(METRIC_VERDICT_MINIMAL, 1);
+    return LEAFD_OK;
+}
+
+/* From the plan on: octets to send now (a remembered leaf, or an error), or 0: there is nothing to
+ * say, or the asker has boarded a flight (*ret_boarded). */
+static size_t answer(struct packet_path *path, struct asker *asker, struct plan *plan, uint8_t *out,
+                     bool *ret_boarded)
+{
+    struct plan smaller = {.profile = PROFILE_FRESH};
+    enum leafd_err err = LEAFD_OK;
+    struct why why = {""};
+    size_t len = 0;
+
+    *ret_boarded = false;
+    while (!err) {
+        struct issued *issued = leaf_cache_get(path->cache, plan->key, clock_wall_sec());
+
+        if (!issued) {
+            err = board(path, asker, plan, &why);
+            *ret_boarded = err == LEAFD_OK;
+            break;
+        }
+        len = write_leaf(path, asker, issued, out);
+        issued_unref(issued);
+        if (len > 0) {
+            metrics_add(METRIC_REPLY_HIT, 1);
+            return len;
+        }
+        err = plan_smaller(path, asker, plan, &smaller, &why);
+        if (!err) {
+            plan_clear(plan);
+            plan_steal(plan, &smaller);
+        }
+    }
+    return err ? say_error(path, asker, err, &why, out) : 0;
+}
+
+/* ---- a flight lands ---- */
+
+static void answer_smaller(struct journey *journey, struct asker *asker)
+{
+    struct packet_path *path = journey->path;
+    struct plan smaller = {.profile = PROFILE_FRESH};
+    struct why why = {""};
+    uint8_t out[WIRE_DATAGRAM_MAX];
+    bool boarded = false;
+    enum leafd_err err = plan_smaller(path, asker, &journey->plan, &smaller, &why);
+    size_t len =
+        err ? say_error(path, asker, err, &why, out) : answer(path, asker, &smaller, out, &boarded);
+
+    if (!boarded)
+        asker_send(path, asker, out, len);
+    plan_clear(&smaller);
+}
+
+static void answer_leaf(struct journey *journey, struct asker *asker, const struct issued *issued,
+                        enum metric metric)
+{
+    struct packet_path *path = journey->path;
+    uint8_t out[WIRE_DATAGRAM_MAX];
+    size_t len = write_leaf(path, asker, issued, out);
+
+    if (len == 0) {
+        answer_smaller(journey, asker);
+        return;
+    }
+    metrics_add(metric, 1);
+    asker_send(path, asker, out, len);
+}
+
+/* What one asker of the flight is told. */
+static void answer_landed(struct journey *journey, struct asker *asker, enum leafd_err err,
+                          const struct issued *issued, enum metric metric)
+{
+    if (clock_mono_ms() > asker->deadline_ms)
+        asker_send_error(journey->path, asker, LEAFD_TIMEOUT);
+    else if (err == LEAFD_OK)
+        answer_leaf(journey, asker, issued, metric);
+    else if (err == LEAFD_TOO_LARGE)
+        answer_smaller(journey, asker);
+    else
+        asker_send_error(journey->path, asker, err);
+}
+
+/* The flight ended with its leader's time. Those who came later and have more board a new one: one
+ * to the end of the last one's time where the token signs but slowly, else to the next one's, since
+ * all shall hear in time that it is away. Takes the journey. */
+static void fly_again(struct journey *journey, struct flight_waiter *waiter, enum leafd_err err)
+{
+    struct packet_path *path = journey->path;
+    int64_t now_ms = clock_mono_ms();
+    int64_t soon_ms = now_ms + (err == LEAFD_TIMEOUT ? 0 : RETELL_MS);
+    bool leads = false;
+
+    while (waiter) {
+        struct asker *asker = (struct asker *)waiter;
+        struct flight_waiter *next = waiter->next;
+        int64_t deadline_ms = asker->deadline_ms;
+        enum flight_role role;
+
+        waiter = next;
+        if (deadline_ms <= soon_ms) {
+            asker_send_error(path, asker, deadline_ms <= now_ms ? LEAFD_TIMEOUT : err);
+            continue;
+        }
+        role = flights_join(path->flights, journey->key, &asker->waiter);
+        if (role == FLIGHT_FULL) {
+            asker_send_error(path, asker, LEAFD_BUSY);
+        } else if (role == FLIGHT_LEADER) {
+            leads = true;
+            journey->deadline_ms = deadline_ms;
+        } else if (leads && err == LEAFD_TIMEOUT && deadline_ms > journey->deadline_ms) {
+            journey->deadline_ms = deadline_ms;
+        }
+    }
+    if (leads)
+        journey_start(journey);
+    else
+        journey_free(journey);
+}
+
+static void drop_all(struct packet_path *path, struct flight_waiter *waiter)
+{
+    while (waiter) {
+        struct flight_waiter *next = waiter->next;
+
+        asker_free(path, (struct asker *)waiter);
+        waiter = next;
+    }
+}
+
+/* Answers all who wait. Takes the journey. */
+static void journey_land(struct journey *journey, enum leafd_err err, const struct issued *issued,
+                         enum metric metric)
+{
+    struct flight_waiter *waiter = flights_land(journey->path->flights, journey->key);
+
+    if ((err == LEAFD_TIMEOUT || err == LEAFD_TOKEN_UNAVAILABLE) &&
+        journey->deadline_ms <= clock_mono_ms() + RETELL_MS) {
+        fly_again(journey, waiter, err);
+        return;
+    }
+    while (waiter) {
+        struct flight_waiter *next = waiter->next;
+
+        answer_landed(journey, (struct asker *)waiter, err, issued, metric);
+        if (metric == METRIC_REPLY_ISSUED)
+            metric = METRIC_REPLY_JOINED;
+        waiter = next;
+    }
+    journey_free(journey);
+}
+
+/* False once the path is closed: then the parts may not be touched. */
+static bool landing_begin(struct packet_path *path)
+{
+    bool open;
+
+    pthread_mutex_lock(&path->lock);
+    open = !path->closed;
+    path->landing += open;
+    pthread_mutex_unlock(&path->lock);
+    return open;
+}
+
+/* `path` is still there: whoever frees it waits for this. */
+static void landing_end(struct packet_path *path)
+{
+    pthread_mutex_lock(&path->lock);
+    path->landing--;
+    pthread_cond_broadcast(&path->idle);
+    pthread_mutex_unlock(&path->lock);
+}
+
+/* The issuer's callback. */
+static void journey_done(void *ctx, enum leafd_err err, struct issued *issued)
+{
+    struct journey *journey = ctx;
+    struct packet_path *path = journey->path;
+
+    if (!landing_begin(path)) {
+        drop_all(path, flights_land(path->flights, journey->key));
+        journey_free(journey);
+        return;
+    }
+    /* Remembered first: whoever finds no flight any more finds the leaf. */
+    if (err == LEAFD_OK)
+        leaf_cache_put(path->cache, journey->plan.key, issued);
+    journey_land(journey, err, issued, METRIC_REPLY_ISSUED);
+    landing_end(path);
+}
+
+static void journey_fly(struct journey *journey)
+{
+    struct packet_path *path = journey->path;
+    struct issued *issued;
+
+    if (!landing_begin(path)) {
+        journey_done(journey, LEAFD_INTERNAL, NULL);
+        return;
+    }
+    /* The flight before this one may have landed between our look and our boarding. */
+    issued = leaf_cache_get(path->cache, journey->plan.key, clock_wall_sec());
+    if (issued)
+        journey_land(journey, LEAFD_OK, issued, METRIC_REPLY_HIT);
+    else if (clock_mono_ms() >= journey->deadline_ms)
+        journey_land(journey, LEAFD_TIMEOUT, NULL, METRIC_REPLY_ISSUED);
+    else
+        issuer_issue(path->issuer, &journey->plan, journey->deadline_ms, journey->audit,
+                     journey_done, journey);
+    issued_unref(issued);
+    landing_end(path);
+}
+
+static void *issue_run(void *arg)
+{
+    struct packet_path *path = arg;
+    struct journey *journey;
+
+    pthread_setname_np(pthread_self(), "issuer");
+    while ((journey = job_queue_pop(path->queue, INT64_MAX)))
+        journey_fly(journey);
+    return NULL;
+}
+
+/* ---- the whole ---- */
+
+static void path_free(struct packet_path *path)
+{
+    job_queue_free(path->queue);
+    flights_free(path->flights);
+    error_budget_free(path->budget);
+    pthread_cond_destroy(&path->idle);
+    pthread_mutex_destroy(&path->lock);
+    free(path->threads);
+    free(path);
+}
+
+static void stop_threads(struct packet_path *path)
+{
+    if (path->queue)
+        job_queue_close(path->queue);
+    for (unsigned i = 0; i < path->thread_count; i++)
+        pthread_join(path->threads[i], NULL);
+    path->thread_count = 0;
+}
+
+static void init_locks(struct packet_path *path)
+{
+    pthread_condattr_t attr;
+
+    pthread_mutex_init(&path->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&path->idle, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+enum leafd_err packet_path_new(const struct packet_path_parts *parts, unsigned issue_threads,
+                               struct packet_path **ret)
+{
+    const struct conf *conf = parts->conf;
+    struct packet_path *path = calloc(1, sizeof(*path));
+    enum leafd_err err;
+
+    if (!path)
+        return LEAFD_NOMEM;
+    path->conf = conf;
+    path->policy = parts->policy;
+    path->cache = parts->cache;
+    path->issuer = parts->issuer;
+    path->signer = parts->signer;
+    init_locks(path);
+    err = flights_new(conf->flights_max, conf->flight_waiters_max, &path->flights);
+    if (!err)
+        err = error_budget_new(conf->errors_per_source, conf->errors_global, &path->budget);
+    if (!err) /* a flight is in the queue once at most, so it never overflows before the flights do
+               */
+        err = job_queue_new(conf->flights_max > 0 ? conf->flights_max : 1, &path->queue);
+    if (err)
+        goto out;
+    err = LEAFD_NOMEM;
+    path->threads = calloc(issue_threads, sizeof(pthread_t));
+    if (!path->threads)
+        goto out;
+    while (path->thread_count < issue_threads) {
+        if (pthread_create(&path->threads[path->thread_count], NULL, issue_run, path) != 0)
+            goto out;
+        path->thread_count++;
+    }
+    *ret = path;
+    path = NULL;
+    err = LEAFD_OK;
+out:
+    if (path) {
+        stop_threads(path);
+        path_free(path);
+    }
+    return err;
+}
+
+void packet_path_free(struct packet_path *path, int64_t deadline_ms)
+{
+    struct timespec until = {deadline_ms / 1000, deadline_ms % 1000 * 1000000};
+    bool under_way;
+
+    if (!path)
+        return;
+    pthread_mutex_lock(&path->lock);
+    while (path->journeys > 0 && pthread_cond_timedwait(&path->idle, &path->lock, &until) == 0)
+        ;
+    path->closed = true;
+    pthread_mutex_unlock(&path->lock);
+    stop_threads(path);
+    pthread_mutex_lock(&path->lock);
+    while (path->landing > 0)
+        pthread_cond_wait(&path->idle, &path->lock);
+    under_way = path->abandoned = path->journeys > 0;
+    pthread_mutex_unlock(&path->lock);
+    if (!under_way)
+        path_free(path);
+}
+
+/* Request -> plan, with the verdict counted. */
+static enum leafd_err decide(struct packet_path *path, struct asker *asker, struct plan *ret,
+                             struct why *why)
+{
+    struct ca_set *cas = signer_cas(path->signer);
+    enum leafd_err err =
+        policy_plan(path->policy, &asker->request, cas, clock_wall_sec(), ret, why);
+
+    ca_set_unref(cas);
+    count_verdict(ret);
+    if (err)
+        return err;
+    asker->name = ret->host;
+    asker->in_doubt = ret->profile == PROFILE_MINIMAL ||
+                      (ret->verdict.kind != VERDICT_NO_UPSTREAM &&
+                       ret->verdict.kind != VERDICT_GOOD && ret->verdict.kind != VERDICT_LEGACY);
+    return LEAFD_OK;
+}
+
+size_t packet_path_handle(struct packet_path *path, const struct packet *packet, uint8_t *out)
+{
+    struct asker asker = {.route = *packet->route, .deadline_ms = packet->arrived_ms + PATIENCE_MS};
+    struct plan plan = {.profile = PROFILE_FRESH};
+    struct why why = {""};
+    enum leafd_err err;
+    bool boarded;
+    size_t len;
+
+    if (clock_mono_ms() > asker.deadline_ms)
+        return say_error(path, &asker, LEAFD_TIMEOUT, &why, out);
+    err = request_read(packet->data, packet->cut, &asker.request, &why);
+    if (err == LEAFD_DROP) {
+        metrics_add(METRIC_DROP_REPLY, 1);
+        return 0;
+    }
+    if (asker.request.ignored_keys > 0)
+        metrics_add(METRIC_IGNORED_KEYS, asker.request.ignored_keys);
+    if (!err && packet->uid_refused)
+        err = fail(&why, LEAFD_REFUSED, "the user who asks is none of allow_uid");
+    if (!err)
+        err = decide(path, &asker, &plan, &why);
+    if (err)
+        return say_error(path, &asker, err, &why, out);
+    len = answer(path, &asker, &plan, out, &boarded);
+    plan_clear(&plan);
+    return len;
+}
