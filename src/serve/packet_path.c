@@ -15,6 +15,7 @@
 #include "serve/error_budget.h"
 #include "wire/response.h"
 
+#include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -138,6 +139,8 @@ static size_t write_leaf(const struct packet_path *path, const struct asker *ask
 {
     const struct conf_listen *listen = asker->route.listen;
     uint8_t der[WIRE_DATAGRAM_MAX];
+    uint8_t pem[LEAF_KEY_PEM_MAX];
+    size_t len = 0;
     struct response response = {
         .dialect = asker->request.dialect,
         .host = asker->request.host,
@@ -155,13 +158,16 @@ static size_t write_leaf(const struct packet_path *path, const struct asker *ask
         .ttl_sec = ttl_of(path, asker, issued, clock_wall_sec()),
     };
 
-    response.key = response_key_is_pem(response.dialect, response.key_format)
-                       ? issued->key->private_pem
-                       : issued->key->private_der;
     if (response.cert_format == CERT_FORMAT_DER &&
         issued_der(issued, der, sizeof(der), &response.cert_der) != LEAFD_OK)
         return 0;
-    return response_write(&response, out, WIRE_DATAGRAM_MAX);
+    response.key = issued->key->private_der;
+    if (!response_key_is_pem(response.dialect, response.key_format))
+        return response_write(&response, out, WIRE_DATAGRAM_MAX);
+    if (leaf_key_pem(issued->key, pem, sizeof(pem), &response.key) == LEAFD_OK)
+        len = response_write(&response, out, WIRE_DATAGRAM_MAX);
+    OPENSSL_cleanse(pem, sizeof(pem));
+    return len;
 }
 
 /* ---- askers ---- */
