@@ -286,7 +286,16 @@ static enum leafd_err listen_open(const struct conf *conf, const struct conf_lis
     return err;
 }
 
-/* For root and for the front's own user; without the right to give it away it stays ours. */
+/* For root, and for the front's user through its group. The owner stays, so that we can ask whether
+ * anybody serves it even where root may not write to everything. */
+static void control_share(const char *path, const struct sandbox_user *front)
+{
+    if (!front->change)
+        return;
+    if (chown(path, (uid_t)-1, front->gid) == -1 || chmod(path, 0660) == -1)
+        log_event(LOG_LEVEL_WARNING, "control-owner", "reason=\"%s\"", strerror(errno));
+}
+
 static enum leafd_err control_open(const struct conf *conf, const struct sandbox_user *front,
                                    struct passed *passed, struct sockets *sockets, struct why *why)
 {
@@ -299,9 +308,8 @@ static enum leafd_err control_open(const struct conf *conf, const struct sandbox
         err = place_open(&place, passed, sockets, &sockets->control, why);
     if (err != LEAFD_OK)
         return fail_in(why, err, "control.socket");
-    if (front->change && sockets->made_count > made_before &&
-        chown(conf->control_socket, front->uid, front->gid) == -1)
-        log_event(LOG_LEVEL_INFO, "control-owner", "reason=\"%s\"", strerror(errno));
+    if (sockets->made_count > made_before)
+        control_share(conf->control_socket, front);
     return LEAFD_OK;
 }
 
