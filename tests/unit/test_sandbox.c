@@ -4,13 +4,11 @@
 #include "config.h"
 
 #include "base/sandbox.h"
+#include "tests/lib/unit.h"
 
 #include <errno.h>
 #include <grp.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +17,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 static const struct sandbox_limits limits = {256, 65536};
 static const char unused_id[] = "64123";
