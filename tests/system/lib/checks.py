@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The full look at a returned leaf: python3-cryptography reads it, our own few lines of DER hold its
+form, openssl verifies it as a client would, and a TLS handshake is made with it."""
+
+import datetime
+import hashlib
+import ipaddress
+import pathlib
+import ssl
+import subprocess
+import tempfile
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from . import certs, der
+
+KU, EKU, BC, SAN, SKI, AKI, CRL = (
+    certs.KU_OID, certs.EKU_OID, certs.BC_OID, certs.SAN_OID, certs.SKI_OID, certs.AKI_OID, certs.CRL_OID,
+)
+EC, RSA = "ec", "rsa"
+
+# DESIGN: KeyUsage by the leaf's key and what it is for.
+KEY_USAGE = {
+    ("ec", 0): {"digital_signature"},
+    ("ec", 1): {"digital_signature", "key_agreement"},
+    ("rsa", 0): {"digital_signature", "key_encipherment"},
+    ("rsa", 1): {"digital_signature", "key_encipherment", "key_agreement"},
+    ("ec", 11): {"digital_signature", "content_commitment"},
+    ("rsa", 11): {"digital_signature", "content_commitment"},
+    ("ec", 12): {"key_encipherment", "data_encipherment", "key_agreement"},
+    ("rsa", 12): {"key_encipherment", "data_encipherment", "key_agreement"},
+}
+USAGE_BITS = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+    "key_agreement", "key_cert_sign", "crl_sign",
+)
+
+SIGNATURE_OIDS = {
+    "rsa": "1.2.840.113549.1.1.11", "ec-p256": "1.2.840.10045.4.3.2", "ec-p384": "1.2.840.10045.4.3.3",
+}
+
+
+def key_kind(public_key):
+    """`ec-p256`, `rsa-2048`: as our configuration names key types."""
+    if isinstance(public_key, rsa.RSAPublicKey):
+        return f"rsa-{public_key.key_size}"
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        return {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}.get(public_key.curve.name, public_key.curve.name)
+    return type(public_key).__name__
+
+
+def key_identifier(cert):
+    return cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+
+
+def unix_time(when):
+    """cryptography's naive UTC datetime as seconds since 1970."""
+    return int(when.replace(tzinfo=datetime.timezone.utc).timestamp())
+
+
+def assert_signed_by(cert, ca):
+    key = ca.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(cert.signature, cert.tbs_certificate_bytes, padding.PKCS1v15(), hashes.SHA256())
+    else:
+        digest = hashes.SHA384() if key.curve.name == "secp384r1" else hashes.SHA256()
+        key.verify(cert.signature, cert.tbs_certificate_bytes, ec.ECDSA(digest))
+
+
+def assert_form(whole, ca):
+    """What only the bytes show: one algorithm twice, its parameters, the times' types, a compact SPKI."""
+    tbs, outer, _ = der.read(whole)[0].children()
+    fields = tbs.children()
+    assert fields[0].tag == 0xA0 and fields[0][0].content == b"\x02", "not version 3"
+    serial, inner, issuer, validity, subject, spki = fields[1:7]
+    assert len(serial.content) == 20 and 0x40 <= serial.content[0] <= 0x7F, serial.content.hex()
+    assert inner.whole == outer.whole, "inner and outer algorithm differ"
+    kind = key_kind(ca.public_key())
+    wanted = der.oid(SIGNATURE_OIDS["rsa" if kind.startswith("rsa") else kind])
+    assert inner.whole == der.seq(wanted, *([der.NULL] if kind.startswith("rsa") else [])), inner.whole.hex()
+    assert issuer.whole == ca.subject.public_bytes(), "the issuer is not the CA's subject, octet by octet"
+    for moment in validity.children():
+        text = moment.content.decode()
+        assert text.endswith("Z") and len(text) == (13 if moment.tag == 0x17 else 15), text
+        if moment.tag == 0x18:
+            assert int(text[:4]) >= 2050, f"GeneralizedTime for {text}"
+    assert len(fields) == 8 and fields[7].tag == 0xA3, "unique identifiers, or no extensions"
+    assert subject.tag == 0x30 and spki.tag == 0x30
+
+
+def assert_extensions(cert, *, key, usage, subject_is_empty, crl_url, ca):
+    """Exactly the template's extensions, in its order, with its criticality."""
+    order = [KU, EKU, BC, SAN, SKI, AKI] + ([CRL] if crl_url else [])
+    assert [e.oid.dotted_string for e in cert.extensions] == order
+    critical = {e.oid.dotted_string for e in cert.extensions if e.critical}
+    assert critical == {KU, BC} | ({SAN} if subject_is_empty else set())
+
+    key_usage = cert.extensions.get_extension_for_class(x509.KeyUsage).value
+    bits = {bit for bit in USAGE_BITS if getattr(key_usage, bit)}
+    assert bits == KEY_USAGE[key.partition("-")[0], usage], bits
+    purposes = cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert [p.dotted_string for p in purposes] == [certs.SERVER_AUTH]
+    constraints = cert.extensions.get_extension_for_class(x509.BasicConstraints).value
+    assert (constraints.ca, constraints.path_length) == (False, None)
+
+    # RFC 7093 method 1: the leftmost 160 bits of SHA-256 of the BIT STRING's value.
+    spki = der.read(cert.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))[0]
+    assert key_identifier(cert) == hashlib.sha256(spki[1].content[1:]).digest()[:20]
+    authority = cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    if ca is not None:
+        assert authority.key_identifier == key_identifier(ca)
+    assert (authority.authority_cert_issuer, authority.authority_cert_serial_number) == (None, None)
+    if crl_url:
+        (point,) = cert.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+        assert [n.value for n in point.full_name] == [crl_url]
+
+
+def assert_leaf(answer, ca, *, names, key="ec-p256", usage=0, common_name=False, crl_url=None, chain=(), trusted=True, tls=True):
+    """The whole look. `ca`: its certificate; `names`: the SAN in order; `common_name`: the subject is
+    exactly CN of this text, None: empty, False: not looked at; `trusted` False: by another CA, whose
+    certificate nobody has. Gives the leaf."""
+    leaf = answer.leaf
+    blocks = answer.cert_blocks
+    assert blocks[1:] == [c.public_bytes(Encoding.DER) for c in chain], "another chain"
+    signer = ca if trusted else None
+    if trusted:
+        assert_signed_by(leaf, ca)
+        assert_form(blocks[0], ca)
+        assert unix_time(leaf.not_valid_after) <= unix_time(ca.not_valid_after)
+    else:
+        assert leaf.issuer != ca.subject
+    assert leaf.not_valid_before <= leaf.not_valid_after
+    assert unix_time(leaf.not_valid_after) - unix_time(leaf.not_valid_before) <= 825 * certs.DAY
+    assert key_kind(leaf.public_key()) == key
+    public = PublicFormat.SubjectPublicKeyInfo
+    assert answer.key.public_key().public_bytes(Encoding.DER, public) == leaf.public_key().public_bytes(
+        Encoding.DER, public
+    ), "the key is not the leaf's"
+    empty = not list(leaf.subject)
+    assert_extensions(leaf, key=key, usage=usage, subject_is_empty=empty, crl_url=crl_url, ca=signer)
+    assert answer.sans == list(names)
+    if common_name is None:
+        assert empty, leaf.subject
+    elif common_name is not False:
+        (only,) = leaf.subject
+        assert (only.oid.dotted_string, only.value) == (certs.COMMON_NAME, common_name)
+    if trusted:
+        now = datetime.datetime.utcnow()
+        current = leaf.not_valid_before <= now <= leaf.not_valid_after
+        hosts = [probe_host(n) for n in names]
+        assert_openssl(answer, ca, hosts[:3], at=None if current else unix_time(leaf.not_valid_before))
+        if tls and current and usage in (0, 1):
+            handshake(answer, ca, hosts[0])
+    return leaf
+
+
+def probe_host(name):
+    """A host that a SAN name stands for."""
+    return "probe" + name[1:] if name.startswith("*") else name
+
+
+def is_address(host):
+    try:
+        ipaddress.ip_address(host)
+        return True
+    except ValueError:
+        return False
+
+
+def pem_of(cert):
+    return cert.public_bytes(Encoding.PEM).decode()
+
+
+def assert_openssl(answer, ca, hosts, at=None):
+    """openssl verify, as strict as it can be, trusting the CA alone."""
+    with tempfile.TemporaryDirectory(prefix="leafd-verify-") as name:
+        folder = pathlib.Path(name)
+        (folder / "ca.pem").write_text(pem_of(ca))
+        blocks = answer.cert_blocks
+        (folder / "leaf.pem").write_text(certs.pem(blocks[0]))
+        command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", str(folder / "ca.pem"), "-no-CApath"]
+        if len(blocks) > 1:
+            (folder / "chain.pem").write_text("".join(certs.pem(b) for b in blocks[1:]))
+            command += ["-untrusted", str(folder / "chain.pem")]
+        if at is not None:
+            command += ["-attime", str(at)]
+        for host in hosts:
+            named = ["-verify_ip" if is_address(host) else "-verify_hostname", host]
+            done = subprocess.run([*command, *named, str(folder / "leaf.pem")], capture_output=True, text=True, timeout=30)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def handshake(answer, ca, host):
+    """A TLS handshake in memory: a server with the returned pair, a client that trusts the CA alone.
+    ssl.SSLError when the client does not accept it."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile(mode="w", prefix="leafd-pair-", suffix=".pem") as file:
+        file.write("".join(certs.pem(b) for b in answer.cert_blocks))
+        file.write(answer.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+        file.flush()
+        server.load_cert_chain(file.name)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_verify_locations(cadata=pem_of(ca))
+    client.hostname_checks_common_name = False
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(down, up, server_hostname=host),
+        server.wrap_bio(up, down, server_side=True),
+    ]
+    for _ in range(10):
+        waiting = 0
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                waiting += 1
+        if not waiting:
+            return ends[0].version()
+    raise AssertionError("the handshake does not end")

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""leafctl: a CA made and shown, a leaf fetched and explained, a daemon looked at and flushed."""
+
+import json
+import os
+import stat
+import subprocess
+
+import pytest
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key
+
+from lib import certs, checks, tree
+from lib.authority import Authority, Token, configuration, files_in, leafctl, leafctl_json
+from lib.client import Answer, UnixClient, by_ids
+from lib.leafd_process import environment
+
+HOST = "www.example.org"
+NAMES = [HOST, "example.org", "*.cdn.example.org", "192.0.2.1", "2001:db8::1"]
+
+
+@pytest.fixture(scope="module")
+def upstream_file(session_folder):
+    file = session_folder / "upstream.pem"
+    file.write_text(certs.pem(certs.upstream(NAMES)))
+    return file
+
+
+class Printed:
+    """PEM text of a leaf, its chain and its key, as `leafctl issue` prints it; made to look like a reply."""
+
+    def __init__(self, text):
+        blocks = [b + "-----END CERTIFICATE-----\n" for b in text.split("-----END CERTIFICATE-----\n")[:-1]]
+        self.certs = [x509.load_pem_x509_certificate(b.encode()) for b in blocks]
+        self.leaf = self.certs[0]
+        self.key = load_pem_private_key(text.split("-----END CERTIFICATE-----\n")[-1].encode(), None)
+        self.cert_blocks = [c.public_bytes(Encoding.DER) for c in self.certs]
+
+    sans = Answer.sans
+
+
+def issue(daemon, *words):
+    host, port = daemon.address
+    return leafctl(daemon.file, daemon.folder, "issue", *words, "--server", f"{host}:{port}")
+
+
+# ---- issue ----
+
+
+def test_issue_like(daemon, ca, upstream_file):
+    """What a TLS client trusting only the CA accepts for every name of the upstream leaf."""
+    done = issue(daemon, "example.org", "--like", upstream_file)
+    assert done.returncode == 0, done.stderr
+    leaf = Printed(done.stdout)
+    checks.assert_leaf(leaf, ca.cert, names=NAMES)
+    for name in NAMES:
+        checks.assert_openssl(leaf, ca.cert, [checks.probe_host(name)])
+        checks.handshake(leaf, ca.cert, checks.probe_host(name))
+    with pytest.raises(checks.ssl.SSLError):
+        checks.handshake(leaf, ca.cert, "other.example.net")
+
+
+def test_issue_fresh(daemon, ca):
+    done = issue(daemon, "fresh.example.org")
+    assert done.returncode == 0, done.stderr
+    checks.assert_leaf(Printed(done.stdout), ca.cert, names=["fresh.example.org"], common_name="fresh.example.org")
+
+
+@pytest.mark.parametrize("form", ["pem", "der"])
+def test_issue_into_files(daemon, ca, upstream_file, folder, form):
+    """--out DIR: the key is its owner's alone; a chain stands behind the leaf, or beside it."""
+    out = folder / "out"
+    done = issue(daemon, HOST, "--like", upstream_file, "--out", out, "--format", form)
+    assert done.returncode == 0, done.stderr
+    assert "PRIVATE KEY" not in done.stdout
+    names = files_in(out)
+    keys = [n for n in names if "key" in n]
+    leaves = [n for n in names if n not in keys and "chain" not in n]
+    assert len(keys) == 1 and len(leaves) == 1, names
+    assert stat.S_IMODE((out / keys[0]).stat().st_mode) == 0o600
+    data = (out / keys[0]).read_bytes()
+    key = load_der_private_key(data, None) if form == "der" else load_pem_private_key(data, None)
+    data = (out / leaves[0]).read_bytes()
+    leaf = x509.load_der_x509_certificate(data) if form == "der" else x509.load_pem_x509_certificate(data)
+    assert leaf.public_key().public_numbers() == key.public_key().public_numbers()
+    checks.assert_signed_by(leaf, ca.cert)
+    assert issue(daemon, HOST, "--out", out, "--format", form).returncode in (0, 1), "again"
+
+
+def test_der_needs_out(daemon):
+    done = issue(daemon, HOST, "--format", "der")
+    assert done.returncode == 2 and "--out" in done.stderr
+
+
+def test_issue_what_is_refused(daemon, folder):
+    done = issue(daemon, "a b")
+    assert done.returncode == 1 and "refused" in done.stderr and not done.stdout
+    (folder / "none.pem").write_text("no certificate")
+    done = issue(daemon, HOST, "--like", folder / "none.pem")
+    assert done.returncode == 1 and done.stderr and not done.stdout
+    done = issue(daemon, HOST, "--like", folder / "absent.pem")
+    assert done.returncode == 1 and "absent.pem" in done.stderr
+
+
+def test_issue_where_nobody_listens(ca, config_of, folder):
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        done = leafctl(config_of(ca), folder, "issue", HOST, "--server", f"127.0.0.1:{silent.getsockname()[1]}", timeout=30)
+    assert done.returncode == 1 and done.stderr
+
+
+def test_issue_over_a_unix_socket(start, ca):
+    with start(ca, {"listen": [{"udp": "127.0.0.1:0"}, {"unix": "leafd.sock"}]}) as daemon:
+        done = leafctl(daemon.file, daemon.folder, "issue", HOST, "--server", f"unix:{daemon.folder}/leafd.sock")
+        assert done.returncode == 0, done.stderr
+        checks.assert_leaf(Printed(done.stdout), ca.cert, names=[HOST])
+        with UnixClient(daemon.folder / "leafd.sock") as client:
+            client.ask_leaf(by_ids(HOST))
+
+
+@pytest.mark.parametrize("changes", [{"ca": {"append_root": True}}, {"listen": [{"udp": "127.0.0.1:0", "cert_format": "der", "key_format": "der"}]}], ids=["append-root", "der"])
+def test_issue_from_a_daemon_with_other_forms(start, ca, changes):
+    with start(ca, changes) as daemon:
+        done = issue(daemon, HOST)
+        assert done.returncode == 0, done.stderr
+        printed = Printed(done.stdout)
+        chain = [ca.cert] if "ca" in changes else []
+        checks.assert_leaf(printed, ca.cert, names=[HOST], chain=chain)
+
+
+# ---- explain ----
+
+
+def test_explain(config_of, ca, folder, upstream_file):
+    """Which plan, and why; without a daemon, without a token."""
+    done = leafctl(config_of(ca), folder, "explain", HOST, "--like", upstream_file)
+    assert done.returncode == 0, done.stderr
+    for word in ("mimic", "good", "192.0.2.1"):
+        assert word in done.stdout.lower(), done.stdout
+    done = leafctl(config_of(ca), folder, "explain", HOST)
+    assert done.returncode == 0 and "fresh" in done.stdout.lower(), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"signature": "rsa-sha1"}, ["untrusted", "sha1"]),
+        ({"start": -60 * certs.DAY, "end": -certs.DAY}, ["expired"]),
+        ({"names": ["other.example.net"]}, ["name"]),
+        ({"eku": [certs.CLIENT_AUTH]}, ["untrusted"]),
+        ({"ca": True}, ["legacy"]),
+    ],
+    ids=["sha1", "expired", "name", "eku", "legacy"],
+)
+def test_explain_tells_the_reason(config_of, ca, folder, fields, words):
+    fields = {"names": [HOST], **fields}
+    (folder / "up.pem").write_text(certs.pem(certs.upstream(**fields)))
+    done = leafctl(config_of(ca), folder, "explain", HOST, "--like", folder / "up.pem")
+    assert done.returncode == 0, done.stderr
+    assert all(w in done.stdout.lower() for w in words), done.stdout
+    report = leafctl_json(config_of(ca), folder, "explain", HOST, "--like", folder / "up.pem")
+    assert isinstance(report, dict) and all(w in json.dumps(report).lower() for w in words), report
+
+
+def test_explain_a_refusal(config_of, ca, folder):
+    done = leafctl(config_of(ca), folder, "explain", "a b")
+    assert "refused" in (done.stdout + done.stderr).lower()
+
+
+def test_explain_prints_nothing_unescaped(config_of, ca, folder):
+    evil = "evil\x1b[31m\n"
+    subject = certs.name((certs.ORGANIZATION, evil), (certs.COMMON_NAME, HOST))
+    (folder / "up.pem").write_text(certs.pem(certs.upstream([HOST], subject=subject)))
+    for words in (["explain", HOST, "--like", folder / "up.pem"], ["explain", evil], ["issue", evil, "--server", "127.0.0.1:9"]):
+        done = leafctl(config_of(ca), folder, *words)
+        assert "\x1b" not in done.stdout + done.stderr
+
+
+# ---- status, flush, check ----
+
+
+def test_status(daemon, client):
+    client.ask_leaf(by_ids("status.example.org"))
+    done = leafctl(daemon.file, daemon.folder, "status")
+    assert done.returncode == 0 and "ready" in done.stdout.lower(), done.stdout + done.stderr
+    report = leafctl_json(daemon.file, daemon.folder, "status")
+    assert isinstance(report, dict) and "ready" in json.dumps(report).lower()
+
+
+def test_flush(daemon, client):
+    data = by_ids("flushed.example.org")
+    first = client.ask_leaf(data).leaf.serial_number
+    assert client.ask_leaf(data).leaf.serial_number == first
+    done = leafctl(daemon.file, daemon.folder, "flush")
+    assert done.returncode == 0, done.stderr
+    assert client.ask_leaf(data).leaf.serial_number != first
+    assert isinstance(leafctl_json(daemon.file, daemon.folder, "flush"), dict)
+
+
+def test_status_without_a_daemon(config_of, ca, folder):
+    done = leafctl(config_of(ca), folder, "status")
+    assert done.returncode == 1 and "control.sock" in done.stderr
+
+
+@pytest.mark.skipif(not tree.IS_ROOT, reason="to be somebody else needs root")
+def test_the_control_socket_is_the_operators(daemon):
+    """Whoever is not root (or leafd's own user) gets nothing out of it."""
+    config = daemon.folder / "stranger.yaml"
+    config.write_text(daemon.file.read_text())
+    config.chmod(0o644)
+
+    def become_a_stranger():
+        os.setgroups([])
+        os.setresgid(tree.STRANGER_ID, tree.STRANGER_ID, tree.STRANGER_ID)
+        os.setresuid(tree.STRANGER_ID, tree.STRANGER_ID, tree.STRANGER_ID)
+
+    done = subprocess.run(
+        [str(tree.LEAFCTL), "-c", str(config), "flush"],
+        preexec_fn=become_a_stranger, capture_output=True, text=True, timeout=30, env=environment(), cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+
+
+def test_check(config_of, ca, folder):
+    """A configuration that is good, and one that is not: file, line, key, reason."""
+    good = config_of(ca)
+    done = leafctl(good, folder, "check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    bad = dict(good, colour="red")
+    done = leafctl(bad, folder, "check")
+    assert done.returncode == 1 and "colour" in done.stderr + done.stdout
+    done = leafctl(None, folder, "check", text="log:\n  level: chatty\n")
+    assert done.returncode == 1 and ":2" in done.stderr + done.stdout and "log.level" in done.stderr + done.stdout
+
+
+# ---- ca, token ----
+
+
+def test_ca_init_makes_what_the_design_says(authorities):
+    for key in ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"):
+        cert = authorities(key).cert
+        assert checks.key_kind(cert.public_key()) == key
+        checks.assert_signed_by(cert, cert)
+        get = cert.extensions.get_extension_for_class
+        constraints = get(x509.BasicConstraints)
+        assert constraints.critical and constraints.value.ca and constraints.value.path_length == 0
+        usage = get(x509.KeyUsage)
+        assert usage.critical and usage.value.key_cert_sign and not usage.value.digital_signature
+        with pytest.raises(x509.ExtensionNotFound):
+            get(x509.ExtendedKeyUsage)
+        assert checks.key_identifier(cert)
+        days = (cert.not_valid_after - cert.not_valid_before).days
+        assert 3650 <= days <= 3656
+        assert cert.issuer == cert.subject and cert.subject.rdns
+        assert cert.serial_number.bit_length() > 64
+    names = {authorities(key).cert.subject for key in ("ec-p256", "ec-p384", "rsa-2048")}
+    assert len(names) == 3, "a short key id makes each name its own"
+
+
+def test_ca_init_options(authorities):
+    cert = authorities("ec-p256", "--cn", "Lab CA", "--days", "100").cert
+    assert "Lab CA" in cert.subject.rfc4514_string()
+    assert 100 <= (cert.not_valid_after - cert.not_valid_before).days <= 103
+
+
+def test_ca_init_overwrites_nothing(folder):
+    """Neither the key nor the certificate."""
+    token = Token(folder / "token")
+    authority = Authority(token, folder, "ca")
+    before = authority.pem_file.read_bytes()
+    config = configuration(token, authority.pem_file, "ca")
+    done = leafctl(config, folder, "ca", "init")
+    assert done.returncode == 1 and done.stderr
+    elsewhere = configuration(token, folder / "elsewhere.pem", "ca")
+    done = leafctl(elsewhere, folder, "ca", "init")
+    assert done.returncode == 1 and not (folder / "elsewhere.pem").exists(), "the key is there already"
+    new_key = configuration(token, authority.pem_file, "another-key")
+    done = leafctl(new_key, folder, "ca", "init")
+    assert done.returncode == 1
+    assert authority.pem_file.read_bytes() == before
+    done = leafctl(configuration(token, folder / "new.pem", "another-key"), folder, "ca", "init")
+    assert done.returncode == 0, f"a refused init left a key behind: {done.stderr}"
+
+
+def test_ca_init_with_a_wrong_pin(folder):
+    token = Token(folder / "token")
+    token.pin_file.write_text("wrong\n")
+    done = leafctl(configuration(token, folder / "ca.pem", "ca"), folder, "ca", "init")
+    assert done.returncode == 1 and "pin" in done.stderr.lower() and not (folder / "ca.pem").exists()
+
+
+def test_ca_show(config_of, ca, folder):
+    done = leafctl(config_of(ca), folder, "ca", "show")
+    assert done.returncode == 0, done.stderr
+    assert ca.cert.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value in done.stdout
+    assert isinstance(leafctl_json(config_of(ca), folder, "ca", "show"), (dict, list))
+
+
+def test_token_list(config_of, ca, folder):
+    done = leafctl(config_of(ca), folder, "token", "list")
+    assert done.returncode == 0 and ca.token.label in done.stdout, done.stdout + done.stderr
+    assert ca.token.label in json.dumps(leafctl_json(config_of(ca), folder, "token", "list"))
+
+
+def test_token_test(config_of, ca, folder):
+    done = leafctl(config_of(ca), folder, "token", "test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert isinstance(leafctl_json(config_of(ca), folder, "token", "test"), dict)
+
+
+def test_token_test_of_a_key_that_is_not_there(config_of, ca, folder):
+    done = leafctl(config_of(ca, {"ca": {"key": ca.token.uri("no-such-key")}}), folder, "token", "test")
+    assert done.returncode == 1 and "no-such-key" in done.stderr
+
+
+@pytest.mark.skipif(not tree.IS_ROOT, reason="one user owns everything")
+def test_token_files_have_one_owner(authorities):
+    """leafctl works as the signer's user, so that the daemon can read what it made."""
+    token = authorities("ec-p256").token
+    owners = {p.stat().st_uid for p in token.folder.rglob("*")}
+    assert owners == {tree.SIGNER_ID}
+
+
+# ---- usage ----
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["nonsense"], ["issue"], ["ca"], ["ca", "nonsense"], ["token"], ["issue", HOST, "--nonsense"], ["ca", "init", "--key", "rsa-1024"], ["ca", "init", "--days", "x"], ["issue", HOST, "--format", "jks"]]
+)  # fmt: skip
+def test_usage(config_of, ca, folder, words):
+    done = leafctl(config_of(ca), folder, *words)
+    assert done.returncode == 2 and done.stderr and not done.stdout
+
+
+def test_help_and_version():
+    for word, start_of in (("--help", "usage: leafctl"), ("--version", "leafctl ")):
+        done = subprocess.run([str(tree.LEAFCTL), word], capture_output=True, text=True, timeout=30, env=environment())
+        assert done.returncode == 0 and done.stdout.startswith(start_of) and not done.stderr, done.stdout

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The token: its key stays in it, one process maps its module, and what happens when it, its key or its
+PIN is wrong, missing or late."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from lib import checks, tree
+from lib.authority import Authority, Token, configuration, leafctl, leafctl_json
+from lib.client import by_ids
+from lib.leafd_process import LeafdProcess
+from lib.polling import wait_for
+
+HOST = "token.example.org"
+
+
+@pytest.fixture
+def private(folder):
+    """A token and a CA for one test, which may spoil them."""
+    token = Token(folder / "token")
+    authority = Authority(token, folder, "ca")
+    return token, authority, configuration(token, authority.pem_file, "ca")
+
+
+def refuse_to_start(folder, config, *words, args=(), env=None, text=None):
+    """Starts leafd, which must end with 78 and say all of `words` in one line. Gives the log."""
+    daemon = LeafdProcess(folder, config, args=args, env=env, text=text)
+    try:
+        code = daemon.wait_exit()
+    except AssertionError:
+        daemon.kill_quietly()
+        raise
+    assert code == 78, f"exit code {code}\n{daemon.log()}"
+    daemon.assert_clean()
+    missing = [w for w in words if not any(w.lower() in line.lower() for line in daemon.lines)]
+    assert not missing, f"nothing about {missing}:\n{daemon.log()}"
+    return daemon.log()
+
+
+# ---- the key stays in the token ----
+
+
+@pytest.mark.skipif(not tree.IS_ROOT, reason="the roles are not dumpable: only root reads their maps")
+def test_only_the_signer_maps_the_module(daemon, client):
+    client.ask_leaf(by_ids(HOST))
+    roles = {role: daemon.role_pid(role) for role in ("signer", "front")}
+    mapped = {}
+    for name, pid in {**roles, "supervisor": daemon.pid}.items():
+        maps = pathlib.Path(f"/proc/{pid}/maps").read_text()
+        mapped[name] = "softhsm" in maps.lower()
+    assert mapped == {"signer": True, "front": False, "supervisor": False}
+
+
+@pytest.mark.skipif(not tree.IS_ROOT, reason="without root the roles share our user")
+def test_roles_have_users_of_their_own(daemon):
+    for role, uid in (("signer", tree.SIGNER_ID), ("front", tree.FRONT_ID)):
+        status = pathlib.Path(f"/proc/{daemon.role_pid(role)}/status").read_text()
+        assert re.search(r"^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$", status, re.M).groups() == (str(uid),) * 4
+        assert re.search(r"^Gid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$", status, re.M).groups() == (str(uid),) * 4
+        assert re.search(r"^Groups:\t\s*$", status, re.M), "supplementary groups"
+        assert re.search(r"^NoNewPrivs:\t1$", status, re.M)
+        assert re.search(r"^CapEff:\t0+$", status, re.M)
+        limits = pathlib.Path(f"/proc/{daemon.role_pid(role)}/limits").read_text()
+        assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.M)
+
+
+def test_the_key_cannot_leave(config_of, ca, folder):
+    """leafctl token test tells; pkcs11-tool, where there is one, tells the same."""
+    report = leafctl_json(config_of(ca), folder, "token", "test")
+    text = str(report).lower()
+    assert "extractable" in text, report
+    tool = shutil.which("pkcs11-tool")
+    if not tool:
+        return
+    done = subprocess.run(
+        [tool, "--module", tree.SOFTHSM_MODULE, "--token-label", ca.token.label, "--login", "--pin", ca.token.pin_file.read_text().strip(),
+         "--list-objects", "--type", "privkey", "--label", ca.label],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "SOFTHSM2_CONF": str(ca.token.conf)},
+    )  # fmt: skip
+    tree.give_to(ca.token.folder, tree.SIGNER_ID)
+    assert done.returncode == 0, done.stderr
+    access = re.search(r"Access:\s*(.*)", done.stdout)[1]
+    assert "sensitive" in access and "never extractable" in access and "local" in access, done.stdout
+
+
+def test_the_pin_is_nowhere(start, config_of, ca, folder):
+    """Neither in the log, at its most talkative, nor in an argument or the environment of any process."""
+    pin = ca.token.pin_file.read_text().strip()
+    assert len(pin) >= 8
+    changes = {"token": {"pin_file": None, "pin_env": "LEAFD_TEST_PIN"}, "log": {"level": "debug"}}
+    env = {**os.environ, "LEAFD_TEST_PIN": pin}
+    with start(ca, changes, env=env) as daemon:
+        with daemon.client() as client:
+            client.ask_leaf(by_ids(HOST))
+        if tree.IS_ROOT:
+            for pid in (daemon.pid, *daemon.role_pids()):
+                for name in ("environ", "cmdline"):
+                    assert pin.encode() not in pathlib.Path(f"/proc/{pid}/{name}").read_bytes(), name
+        # The variable is read once: a second signer gets it from the supervisor.
+        daemon.kill_role("signer")
+        with daemon.client() as client:
+            client.ask_leaf(by_ids("again.example.org"))
+        assert pin not in daemon.log()
+
+
+# ---- PIN ----
+
+
+def wrong_pin(token):
+    token.pin_file.write_text("000000wrong\n")
+
+
+def test_a_wrong_pin_ends_the_start(folder, private):
+    token, _, config = private
+    wrong_pin(token)
+    log = refuse_to_start(folder, config, "PIN")
+    assert "000000wrong" not in log
+
+
+@pytest.mark.parametrize("end", ["", "\n"], ids=["bare", "newline"])
+def test_one_newline_behind_the_pin(folder, private, end):
+    token, _, config = private
+    token.pin_file.write_text(token.pin_file.read_text().rstrip("\n") + end)
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"p" * 300, b"12\x0034"], ids=["empty", "newline", "long", "nul"])
+def test_a_pin_file_with_no_pin(folder, private, content):
+    token, _, config = private
+    token.pin_file.write_bytes(content)
+    refuse_to_start(folder, config, "PIN")
+
+
+def test_a_pin_file_that_is_missing(folder, private):
+    token, _, config = private
+    token.pin_file.unlink()
+    refuse_to_start(folder, config, str(token.pin_file))
+
+
+def test_a_pin_variable_that_is_missing(folder, private):
+    _, _, config = private
+    del config["token"]["pin_file"]
+    config["token"]["pin_env"] = "LEAFD_NO_SUCH_PIN"
+    refuse_to_start(folder, config, "LEAFD_NO_SUCH_PIN")
+
+
+# ---- what the operator got wrong: 78, and what ----
+
+
+def test_a_module_that_is_missing(folder, private):
+    config = private[2]
+    config["token"]["module"] = "/nonexistent/module.so"
+    refuse_to_start(folder, config, "/nonexistent/module.so")
+
+
+def test_a_module_that_is_none(folder, private):
+    config = private[2]
+    (folder / "module.so").write_text("this is no shared object")
+    config["token"]["module"] = str(folder / "module.so")
+    refuse_to_start(folder, config, "module.so")
+
+
+def test_a_key_that_is_not_the_certificates(folder, private):
+    token, authority, config = private
+    other = Authority(token, folder, "other")
+    config["ca"]["key"] = token.uri("other")
+    refuse_to_start(folder, config, "certificate")
+    config["ca"] = {"certificate": str(other.pem_file), "key": token.uri("other")}
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+
+
+def test_an_ambiguous_key(folder, private):
+    """Exactly one key must match."""
+    token, _, config = private
+    Authority(token, folder, "other")
+    config["ca"]["key"] = f"pkcs11:token={token.label};type=private"
+    refuse_to_start(folder, config, "pkcs11:token=")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["pkcs11:token=leafd;token=leafd;object=ca", "pkcs11:token=leafd;colour=red;object=ca", "file:/etc/key", "pkcs11:object=ca;type=public", "", "pkcs11:token=leafd;object=%zz"],
+)
+def test_a_uri_that_is_wrong(folder, private, uri):
+    config = private[2]
+    config["ca"]["key"] = uri
+    refuse_to_start(folder, config, "ca.key")
+
+
+@pytest.mark.parametrize("content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"], ids=["empty", "text", "garbage"])
+def test_a_certificate_that_is_none(folder, private, content):
+    _, authority, config = private
+    authority.pem_file.write_text(content)
+    refuse_to_start(folder, config, authority.pem_file.name)
+
+
+def test_a_certificate_that_is_missing(folder, private):
+    _, authority, config = private
+    authority.pem_file.unlink()
+    refuse_to_start(folder, config, authority.pem_file.name)
+
+
+def test_a_leaf_is_no_ca(folder, private, daemon):
+    """The operator pasted the wrong file."""
+    _, authority, config = private
+    with daemon.client() as client:
+        authority.pem_file.write_text(client.ask_leaf(by_ids(HOST)).map[3])
+    refuse_to_start(folder, config, authority.pem_file.name)
+
+
+def test_a_file_key_needs_the_option(folder, private):
+    """token.access: file is for tests and benchmarks, and says so."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    _, authority, config = private
+    key = ec.generate_private_key(ec.SECP256R1())
+    key_file = folder / "ca.key"
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    tree.give_to(key_file, tree.SIGNER_ID)
+    cert = software_ca(key)
+    authority.pem_file.write_bytes(cert.public_bytes(Encoding.PEM))
+    config["ca"]["key"] = str(key_file)
+    config["token"] = {"access": "file"}
+    refuse_to_start(folder, config, "--insecure-file-key")
+    with LeafdProcess(folder, config, args=["--insecure-file-key"]) as daemon:
+        daemon.wait_ready()
+        with daemon.client() as client:
+            checks.assert_leaf(client.ask_leaf(by_ids(HOST)), cert, names=[HOST])
+
+
+def software_ca(key):
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    now = datetime.datetime.utcnow().replace(microsecond=0)
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "Software CA of the tests")])
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    return (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=2)).not_valid_after(now + datetime.timedelta(days=900))
+        .add_extension(x509.BasicConstraints(True, 0), critical=True).add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+
+
+# ---- what time may mend: stay up, and probe ----
+
+
+def test_a_token_that_comes_later(folder, private):
+    """It stays up, /ready says 503 and what is missing, requests are told; then it works by itself."""
+    token, authority, config = private
+    tokens = token.folder / "tokens"
+    (only,) = tokens.iterdir()
+    away = token.folder / "away"
+    only.rename(away)
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_serving()
+        daemon.wait_line(lambda line: "token" in line and ("leafd[signer]" in line or "signer" in line), "what is missing")
+        status, text = daemon.http("/ready")
+        assert status == 503 and "token" in text.lower(), text
+        assert daemon.http("/ping")[0] == 200
+        with daemon.client() as client:
+            assert client.ask(by_ids(HOST)).map == {1: HOST, 7: "token-unavailable"}
+            away.rename(only)
+            wait_for(lambda: daemon.http("/ready")[0] == 200, "ready once the token is there")
+            checks.assert_leaf(client.ask_leaf(by_ids(HOST)), authority.cert, names=[HOST])
+
+
+def test_a_key_that_comes_later(folder, private):
+    """The same when the token is there, without the key."""
+    token, authority, config = private
+    (only,) = (token.folder / "tokens").iterdir()
+    kept = token.folder / "kept"
+    kept.mkdir()
+    objects = [p for p in only.iterdir() if not p.name.startswith("token.")]
+    assert objects
+    for one in objects:
+        one.rename(kept / one.name)
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_serving()
+        wait_for(lambda: "key" in daemon.http("/ready")[1].lower(), "/ready names the key")
+        assert daemon.http("/ready")[0] == 503
+        for one in objects:
+            (kept / one.name).rename(one)
+        wait_for(lambda: daemon.http("/ready")[0] == 200, "ready once the key is there")
+        with daemon.client() as client:
+            checks.assert_leaf(client.ask_leaf(by_ids(HOST)), authority.cert, names=[HOST])
+
+
+def test_requests_wait_for_a_token_that_is_late(folder, private):
+    """With no lane ready, misses wait, and are answered when it comes within their deadline."""
+    token, _, config = private
+    (only,) = (token.folder / "tokens").iterdir()
+    away = token.folder / "away"
+    only.rename(away)
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_serving()
+        with daemon.client() as client:
+            for n in range(20):
+                client.send(by_ids(f"late-{n}.example.org"))
+            away.rename(only)
+            from lib.client import Answer
+
+            answers = [Answer(client.receive()) for _ in range(20)]
+            assert not [a.error for a in answers if a.error]
