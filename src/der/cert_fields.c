@@ -411,3 +411,12 @@ enum leafd_err tbs_read(struct bytes input, enum der_form form, struct cert_fiel
     read_tbs(&walk, ret);
     return verdict_of_walk(&walk, "TBSCertificate", ret, why);
 }
+
+bool cert_name_is_strict(struct bytes whole)
+{
+    struct walk walk = {.form = DER_FORM_STRICT};
+    struct der der = der_of(whole);
+
+    read_name(&walk, &der, "name");
+    return !walk.bad && der_done(&der);
+}

@@ -44,3 +44,5 @@ struct cert_fields {
 LEAFD_CHECKED enum leafd_err cert_read(struct bytes input, enum der_form form, struct cert_fields *ret, struct why *why);
 /* Reads a TBSCertificate that fills the whole input. */
 LEAFD_CHECKED enum leafd_err tbs_read(struct bytes input, enum der_form form, struct cert_fields *ret, struct why *why);
+/* Is this a whole Name in DER: RDNs of sorted attributes, their strings what their types say? */
+bool cert_name_is_strict(struct bytes whole);
