@@ -268,6 +268,7 @@ static enum leafd_err listen_open(const struct conf *conf, const struct conf_lis
 {
     struct place place;
     enum leafd_err err;
+    int on = 1;
 
     if (listener->is_unix) {
         /* Who may ask is decided by allow_uid and the kernel's word, not by the file's mode. */
@@ -281,9 +282,15 @@ static enum leafd_err listen_open(const struct conf *conf, const struct conf_lis
                                .text = listener->text};
     }
     err = place_open(&place, passed, sockets, ret_fd, why);
-    if (err == LEAFD_OK)
-        receive_buffer_set(*ret_fd, conf, listener->text);
-    return err;
+    if (err != LEAFD_OK)
+        return err;
+    receive_buffer_set(*ret_fd, conf, listener->text);
+    /* From the first datagram on: the kernel notes who sends when it is sent, not when it is read.
+     */
+    if (listener->is_unix && setsockopt(*ret_fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == -1)
+        log_event(LOG_LEVEL_WARNING, "no-credentials", "listen=\"%s\" reason=\"%s\"",
+                  listener->text, strerror(errno));
+    return LEAFD_OK;
 }
 
 /* For root, and for the front's user through its group. The owner stays, so that we can ask whether
