@@ -31,8 +31,11 @@ static enum leafd_err signer_make(struct role_start *start, struct signer_proces
     struct secret pin = SECRET_EMPTY;
     enum leafd_err err = env_set(start->conf, why);
 
-    if (err == LEAFD_OK && start->pin != -1)
+    if (err == LEAFD_OK && start->pin != -1) {
         err = pin_read(start->pin, &pin, why);
+        close(start->pin);
+        start->pin = -1;
+    }
     if (err == LEAFD_OK)
         err = signer_process_new(start->conf, start->cas, &pin, start->pin_blocked, ret, why);
     secret_clear(&pin);

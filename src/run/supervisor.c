@@ -27,9 +27,9 @@
 #endif
 
 enum {
-    STOP_MS = 4500,         /* for all roles together; what is left then is killed */
-    LIVED_MS = 3000,        /* a role that dies younger than this is started again ever later */
-    BACKOFF_FIRST_MS = 100, /* the first time at once, the second so much later, then doubling */
+    STOP_MS = 4500,        /* for all roles together; what is left then is killed */
+    LIVED_MS = 2000,       /* a role that dies younger than this is started again ever later */
+    BACKOFF_FIRST_MS = 50, /* the first time at once, the second so much later, then doubling */
     BACKOFF_MAX_MS = 30000,
     PAIR_BUFFER = 1 << 20, /* octets on their way from a front to a signer, and back */
     MESSAGES_PER_TURN = 16 /* from one role, before the others have their turn */

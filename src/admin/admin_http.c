@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "admin/admin_http.h"
+
+#include "base/clock.h"
+#include "base/metrics.h"
+
+#include <inttypes.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CONNECTIONS_MAX = 32, IDLE_TIMEOUT_SEC = 5, CONNECTION_MEMORY = 8192 };
+
+struct admin_http {
+    const struct admin_state *state;
+    struct MHD_Daemon *daemon[2]; /* Unix socket, loopback address */
+};
+
+/* What one path answers: a status and a heap text, which the reply frees; NULL on no memory. */
+struct answer {
+    unsigned status;
+    const char *content_type;
+    char *text;
+};
+
+static struct answer answer_ping(const struct admin_state *state)
+{
+    (void)state;
+    return (struct answer){MHD_HTTP_OK, "text/plain", strdup("pong\n")};
+}
+
+static struct answer answer_ready(const struct admin_state *state)
+{
+    struct why why = {""};
+    struct answer answer = {MHD_HTTP_OK, "text/plain", NULL};
+
+    if (admin_state_is_ready(state, &why)) {
+        answer.text = strdup("ready\n");
+        return answer;
+    }
+    answer.status = MHD_HTTP_SERVICE_UNAVAILABLE;
+    if (asprintf(&answer.text, "not ready: %s\n", why.text) == -1)
+        answer.text = NULL;
+    return answer;
+}
+
+static struct answer answer_healthcheck(const struct admin_state *state)
+{
+    struct json json = JSON_EMPTY;
+    bool ready = admin_state_is_ready(state, NULL);
+
+    json_object_begin(&json, NULL);
+    admin_state_write(state, &json);
+    json_object_end(&json);
+    return (struct answer){ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, "application/json",
+                           json_take(&json)};
+}
+
+static void write_gauge(FILE *out, const char *name, const char *help, uint64_t value)
+{
+    fprintf(out, "# HELP %s %s\n# TYPE %s gauge\n%s %" PRIu64 "\n", name, help, name, name, value);
+}
+
+static void write_counters(FILE *out)
+{
+    for (int i = 0; i < METRIC_COUNT; i++) {
+        const struct metric_row *row = &metric_rows[i];
+
+        if (i == 0 || strcmp(row->name, metric_rows[i - 1].name) != 0)
+            fprintf(out, "# HELP %s %s\n# TYPE %s counter\n", row->name, row->help, row->name);
+        fprintf(out, "%s%s%s%s %" PRIu64 "\n", row->name, row->labels[0] ? "{" : "", row->labels,
+                row->labels[0] ? "}" : "", metrics_read((enum metric)i));
+    }
+}
+
+static void write_gauges(const struct admin_state *state, FILE *out)
+{
+    struct signer_status signer;
+    size_t entries;
+    size_t bytes;
+
+    signer_status(state->signer, &signer);
+    leaf_cache_measure(state->cache, &entries, &bytes);
+    write_gauge(out, "leafd_ready", "1 when leaves can be issued.",
+                admin_state_is_ready(state, NULL));
+    write_gauge(out, "leafd_uptime_seconds", "Age of the front process.",
+                (uint64_t)(clock_mono_ms() - state->started_ms) / 1000);
+    write_gauge(out, "leafd_cache_entries", "Leaves in memory.", entries);
+    write_gauge(out, "leafd_cache_bytes", "Memory of these leaves.", bytes);
+    write_gauge(out, "leafd_signer_lanes", "Sessions that can sign.", signer.lanes);
+    write_gauge(out, "leafd_signer_waiting", "Leaves waiting for a signature.", signer.waiting);
+    write_gauge(out, "leafd_signer_restarts", "Signer processes that came after the first.",
+                signer.restarts);
+    fprintf(out, "# HELP leafd_signer_state 1 for the state the signer is in.\n"
+                 "# TYPE leafd_signer_state gauge\n");
+    for (int s = SIGNER_DOWN; s <= SIGNER_PIN_BLOCKED; s++)
+        fprintf(out, "leafd_signer_state{state=\"%s\"} %d\n",
+                signer_state_name((enum signer_state)s), s == (int)signer.state);
+    fprintf(out, "# HELP leafd_keys_stock Leaf keys made ahead.\n"
+                 "# TYPE leafd_keys_stock gauge\n");
+    for (int type = KEY_TYPE_RSA; type <= KEY_TYPE_P384; type++)
+        fprintf(out, "leafd_keys_stock{type=\"%s\"} %zu\n", key_type_name((enum key_type)type),
+                key_pool_stock(state->keys, (enum key_type)type));
+}
+
+static struct answer answer_metrics(const struct admin_state *state)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out) {
+        write_counters(out);
+        write_gauges(state, out);
+        if (fclose(out) != 0) {
+            free(text);
+            text = NULL;
+        }
+    }
+    return (struct answer){MHD_HTTP_OK, "text/plain; version=0.0.4", text};
+}
+
+static const struct {
+    const char *path;
+    struct answer (*answer)(const struct admin_state *state);
+} paths[] = {
+    {"/ping", answer_ping},
+    {"/ready", answer_ready},
+    {"/healthcheck", answer_healthcheck},
+    {"/metrics", answer_metrics},
+};
+
+static struct answer answer_of(const struct admin_state *state, const char *url, const char *method)
+{
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        if (strcmp(url, paths[i].path) != 0)
+            continue;
+        if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+            return (struct answer){MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain",
+                                   strdup("only GET and HEAD\n")};
+        return paths[i].answer(state);
+    }
+    return (struct answer){MHD_HTTP_NOT_FOUND, "text/plain",
+                           strdup("/ping /ready /healthcheck /metrics\n")};
+}
+
+static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, const char *url,
+                              const char *method, const char *version, const char *upload,
+                              size_t *upload_size, void **request)
+{
+    const struct admin_http *http = ctx;
+    struct MHD_Response *response;
+    struct answer answer;
+    enum MHD_Result result;
+
+    (void)version;
+    (void)upload;
+    if (!*request) { /* headers alone: the body, if any, comes next and is not read */
+        *request = (void *)http;
+        return MHD_YES;
+    }
+    if (*upload_size > 0)
+        return MHD_NO;
+    answer = answer_of(http->state, url, method);
+    if (!answer.text)
+        return MHD_NO;
+    response =
+        MHD_create_response_from_buffer(strlen(answer.text), answer.text, MHD_RESPMEM_MUST_FREE);
+    if (!response) {
+        free(answer.text);
+        return MHD_NO;
+    }
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.content_type);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    result = MHD_queue_response(connection, answer.status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum leafd_err start_daemon(struct admin_http *http, int fd, struct MHD_Daemon **ret,
+                                   struct why *why)
+{
+    struct MHD_Daemon *daemon;
+
+    if (fd == -1)
+        return LEAFD_OK;
+    daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO, 0, NULL, NULL, handle,
+                              http, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+                              (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+                              (unsigned)IDLE_TIMEOUT_SEC, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                              (size_t)CONNECTION_MEMORY, MHD_OPTION_END);
+    if (!daemon) {
+        close(fd);
+        return fail(why, LEAFD_INTERNAL, "the admin endpoint cannot be started");
+    }
+    *ret = daemon;
+    return LEAFD_OK;
+}
+
+enum leafd_err admin_http_new(const struct admin_state *state, int unix_fd, int tcp_fd,
+                              struct admin_http **ret, struct why *why)
+{
+    struct admin_http *http = calloc(1, sizeof(*http));
+    enum leafd_err err = LEAFD_NOMEM;
+    enum leafd_err tcp_err;
+
+    if (http) {
+        http->state = state;
+        err = start_daemon(http, unix_fd, &http->daemon[0], why);
+        tcp_err = start_daemon(http, tcp_fd, &http->daemon[1], why);
+        if (err == LEAFD_OK)
+            err = tcp_err;
+    }
+    if (err == LEAFD_OK)
+        *ret = http;
+    else
+        admin_http_free(http);
+    return err;
+}
+
+void admin_http_free(struct admin_http *http)
+{
+    if (!http)
+        return;
+    for (int i = 0; i < 2; i++)
+        if (http->daemon[i])
+            MHD_stop_daemon(http->daemon[i]); /* closes the listening socket */
+    free(http);
+}
