@@ -965,6 +965,12 @@ static const struct setting *setting_of(const struct reader *reader, const char 
     return &reader->settings.of[schema_find(name) - schema_rows];
 }
 
+/* Defaults are written as YAML; the only quoted scalar among them is the empty one. */
+static const char *fallback_text(const struct schema_row *row)
+{
+    return strcmp(row->fallback, "\"\"") == 0 ? "" : row->fallback;
+}
+
 static enum leafd_err read_rows(struct reader *reader)
 {
     for (size_t i = 0; i < schema_row_count; i++) {
@@ -979,7 +985,7 @@ static enum leafd_err read_rows(struct reader *reader)
         } else if (row->required) {
             return bad(reader, NULL, 0, row->name, "is missing; for example: %s", row->sample);
         } else if (row->fallback) {
-            err = set_scalar(reader, reader->conf, row, row->fallback, reader->why);
+            err = set_scalar(reader, reader->conf, row, fallback_text(row), reader->why);
         } else {
             err = LEAFD_OK;
         }
