@@ -58,8 +58,8 @@ int main(int argc, char **argv)
 {
     struct supervisor_options chosen = {.program = argc > 0 ? argv[0] : "leafd"};
     const char *role = NULL;
+    const char *end = NULL; /* of the channel */
     const char **overrides;
-    int channel = -1;
     int letter;
     int code;
 
@@ -82,7 +82,7 @@ int main(int argc, char **argv)
             role = optarg;
             break;
         case OPTION_CHANNEL:
-            channel = channel_of(optarg);
+            end = optarg;
             break;
         case 'h':
             code = usage(stdout);
@@ -99,13 +99,13 @@ int main(int argc, char **argv)
     if (optind < argc) {
         fprintf(stderr, "leafd: \"%s\" is not an option\n", argv[optind]);
         code = usage(stderr);
-    } else if (!role) {
+    } else if (!role && !end) {
         code = supervisor_run(&chosen);
-    } else if (channel == -1) {
-        fputs("leafd: --role is for leafd's own use\n", stderr);
+    } else if (!role || !end || channel_of(end) == -1) {
+        fputs("leafd: --role and --channel are for leafd's own use\n", stderr);
         code = EXIT_USAGE;
     } else {
-        code = role_main(role, channel);
+        code = role_main(role, channel_of(end));
     }
 out:
     free(overrides);
