@@ -158,41 +158,22 @@ static enum leafd_err say_sockets(const struct supervisor *supervisor, int chann
     return err;
 }
 
-/* Opened anew for each signer, so that a changed file is seen. A variable is overwritten as it is
- * read: its memory file is kept, and rewound. */
-static enum leafd_err pin_source(struct supervisor *supervisor, int *ret_fd, bool *ret_kept,
-                                 struct why *why)
-{
-    enum leafd_err err;
-    int fd = -1;
-
-    *ret_kept = supervisor->conf->pin_env != NULL;
-    if (supervisor->pin_kept != -1) {
-        if (lseek(supervisor->pin_kept, 0, SEEK_SET) == -1)
-            return fail(why, LEAFD_IO, "the PIN's memory file: %s", strerror(errno));
-        *ret_fd = supervisor->pin_kept;
-        return LEAFD_OK;
-    }
-    err = pin_open(supervisor->conf, &fd, why);
-    if (err != LEAFD_OK)
-        return err;
-    if (*ret_kept)
-        supervisor->pin_kept = fd;
-    *ret_fd = fd;
-    return LEAFD_OK;
-}
-
+/* A file is opened anew for each signer, so that a changed PIN is seen. What can be read only once,
+ * a variable or a pipe, comes as sealed memory: that is kept. */
 static enum leafd_err say_pin(struct supervisor *supervisor, int channel, struct why *why)
 {
     enum leafd_err err;
-    bool kept;
-    int fd = -1;
+    int fd = supervisor->pin_kept;
 
-    err = pin_source(supervisor, &fd, &kept, why);
-    if (err != LEAFD_OK || fd == -1)
-        return err;
-    err = say(channel, ROLE_MSG_PIN, 0, fd, why);
-    if (!kept)
+    if (fd == -1) {
+        err = pin_open(supervisor->conf, &fd, why);
+        if (err != LEAFD_OK || fd == -1)
+            return err;
+        if (fcntl(fd, F_GET_SEALS) > 0)
+            supervisor->pin_kept = fd;
+    }
+    err = say(channel, ROLE_MSG_PIN, 0, fd, why); /* pin_read begins at its first octet */
+    if (fd != supervisor->pin_kept)
         close(fd);
     return err;
 }
