@@ -16,7 +16,7 @@ struct lane_key {
     EVP_MD_CTX *sign;
     EVP_MD_CTX *digest;
     EVP_PKEY_CTX
-        *verify; /* NULL for Ed25519, which OpenSSL 3.0 verifies through a digest context */
+    *verify; /* NULL for Ed25519, which OpenSSL 3.0 verifies through a digest context */
 };
 
 struct backend_lane {

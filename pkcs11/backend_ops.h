@@ -8,6 +8,8 @@
 
 #include "pkcs11/backend.h"
 
+struct token_key_report;
+
 enum { BACKEND_KEYS_MAX = CONF_CA_MAX + 1 };
 
 struct backend_ops {
@@ -22,6 +24,8 @@ struct backend_ops {
     enum leafd_err (*sign_failed)(struct why *why);
     enum leafd_err (*check)(struct backend *backend, struct why *why);
     void (*count)(struct backend *backend, struct backend_counters *ret);
+    /* What leafctl shows of key `index`; may be NULL. */
+    void (*report)(struct backend *backend, size_t index, struct token_key_report *ret);
 };
 
 struct backend {

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pkcs11/session_pool.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct session_pool {
+    struct token_module *module;
+    CK_SLOT_ID slot;
+    CK_FLAGS flags;
+    pthread_mutex_t lock;
+    pthread_cond_t freed;
+    uint64_t generation;
+    unsigned limit;
+    unsigned open; /* sessions that exist, or are being opened or closed */
+    unsigned idle_count;
+    unsigned live_count;
+    struct session *idle;    /* stack: all of an old generation lie below the present one's */
+    CK_SESSION_HANDLE *live; /* handles that are ours now, idle or taken */
+};
+
+enum leafd_err session_pool_new(struct token_module *module, CK_SLOT_ID slot, CK_FLAGS flags,
+                                unsigned limit, struct session_pool **ret)
+{
+    struct session_pool *pool = calloc(1, sizeof(*pool));
+    pthread_condattr_t attr;
+
+    if (!pool)
+        return LEAFD_NOMEM;
+    pool->module = module;
+    pool->slot = slot;
+    pool->flags = flags;
+    pool->limit = limit ? limit : 1;
+    pool->generation = 1;
+    pool->idle = calloc(pool->limit, sizeof(*pool->idle));
+    pool->live = calloc(pool->limit, sizeof(*pool->live));
+    if (!pool->idle || !pool->live) {
+        free(pool->idle);
+        free(pool->live);
+        free(pool);
+        return LEAFD_NOMEM;
+    }
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->freed, &attr);
+    pthread_condattr_destroy(&attr);
+    *ret = pool;
+    return LEAFD_OK;
+}
+
+void session_pool_free(struct session_pool *pool)
+{
+    if (!pool)
+        return;
+    for (unsigned i = 0; i < pool->live_count; i++)
+        (void)TOKEN_CALL(pool->module, C_CloseSession, pool->live[i]);
+    pthread_cond_destroy(&pool->freed);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->idle);
+    free(pool->live);
+    free(pool);
+}
+
+/* ---- with the lock held ---- */
+
+static void live_add(struct session_pool *pool, CK_SESSION_HANDLE handle)
+{
+    pool->live[pool->live_count++] = handle;
+}
+
+/* Takes one entry out; true when no other session of ours has this number (a module may give the
+ * number of a session it has lost to a new one, which closing the old one would hit). */
+static bool live_remove(struct session_pool *pool, CK_SESSION_HANDLE handle)
+{
+    unsigned same = 0;
+    unsigned at = pool->live_count;
+
+    for (unsigned i = 0; i < pool->live_count; i++) {
+        if (pool->live[i] == handle) {
+            at = i;
+            same++;
+        }
+    }
+    if (at < pool->live_count)
+        pool->live[at] = pool->live[--pool->live_count];
+    return same == 1;
+}
+
+static void end_generation(struct session_pool *pool, struct session session)
+{
+    if (session.generation == pool->generation)
+        pool->generation++;
+}
+
+/* ---- calls to the module, without the lock ---- */
+
+/* One place is already counted in pool->open. */
+static CK_RV open_session(struct session_pool *pool, uint64_t generation, struct session *ret)
+{
+    CK_SESSION_HANDLE handle = CK_INVALID_HANDLE;
+    CK_RV rv = TOKEN_CALL(pool->module, C_OpenSession, pool->slot, CKF_SERIAL_SESSION | pool->flags,
+                          NULL, NULL, &handle);
+
+    pthread_mutex_lock(&pool->lock);
+    if (rv == CKR_OK) {
+        live_add(pool, handle);
+        *ret = (struct session){handle, generation};
+    } else {
+        pool->open--;
+        /* With none of ours open, others hold them all: that is no limit of ours. */
+        if (rv == CKR_SESSION_COUNT && pool->open >= 1 && pool->open < pool->limit)
+            pool->limit = pool->open;
+        pthread_cond_signal(&pool->freed);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return rv;
+}
+
+/* Also ends its place. */
+static void close_session(struct session_pool *pool, CK_SESSION_HANDLE handle, bool is_lost)
+{
+    bool only_one;
+
+    pthread_mutex_lock(&pool->lock);
+    only_one = live_remove(pool, handle);
+    pthread_mutex_unlock(&pool->lock);
+    if (only_one && !is_lost)
+        (void)TOKEN_CALL(pool->module, C_CloseSession, handle);
+    pthread_mutex_lock(&pool->lock);
+    pool->open--;
+    pthread_cond_signal(&pool->freed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static bool is_lost(CK_RV rv)
+{
+    return rv == CKR_SESSION_HANDLE_INVALID || rv == CKR_SESSION_CLOSED;
+}
+
+static enum leafd_err fail_open(struct why *why, CK_RV rv)
+{
+    if (rv == CKR_SESSION_COUNT)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE,
+                    "the token opens no session: others hold all it has (CKR_SESSION_COUNT)");
+    return fail(why, LEAFD_TOKEN_UNAVAILABLE, "C_OpenSession: %s", ckr_name(rv));
+}
+
+/* ---- public ---- */
+
+static bool wait_until(struct session_pool *pool, int64_t deadline_ms)
+{
+    struct timespec until = {deadline_ms / 1000, (long)(deadline_ms % 1000) * 1000000};
+
+    return pthread_cond_timedwait(&pool->freed, &pool->lock, &until) != ETIMEDOUT;
+}
+
+enum leafd_err session_pool_take(struct session_pool *pool, int64_t deadline_ms,
+                                 struct session *ret, struct why *why)
+{
+    pthread_mutex_lock(&pool->lock);
+    for (;;) {
+        struct session *top = pool->idle_count ? &pool->idle[pool->idle_count - 1] : NULL;
+
+        if (top && top->generation == pool->generation) {
+            *ret = *top;
+            pool->idle_count--;
+            pthread_mutex_unlock(&pool->lock);
+            return LEAFD_OK;
+        }
+        if (pool->open < pool->limit) {
+            uint64_t generation = pool->generation;
+            CK_RV rv;
+
+            pool->open++;
+            pthread_mutex_unlock(&pool->lock);
+            rv = open_session(pool, generation, ret);
+            if (rv == CKR_OK)
+                return LEAFD_OK;
+            pthread_mutex_lock(&pool->lock);
+            /* The limit has just been learned: queue for what there is. */
+            if (rv == CKR_SESSION_COUNT && pool->open >= 1)
+                continue;
+            pthread_mutex_unlock(&pool->lock);
+            return fail_open(why, rv);
+        }
+        if (top && pool->open == 1) {
+            /* The last of an old generation holds the login: it is tried again. */
+            top->generation = pool->generation;
+            continue;
+        }
+        if (top) {
+            CK_SESSION_HANDLE handle = top->handle;
+
+            pool->idle_count--;
+            pthread_mutex_unlock(&pool->lock);
+            close_session(pool, handle, false);
+            pthread_mutex_lock(&pool->lock);
+            continue;
+        }
+        if (clock_mono_ms() >= deadline_ms || !wait_until(pool, deadline_ms)) {
+            if (pool->idle_count)
+                continue;
+            pthread_mutex_unlock(&pool->lock);
+            return fail(why, LEAFD_TIMEOUT, "all %u sessions with the token are busy", pool->limit);
+        }
+    }
+}
+
+/* An idle session of an old generation, to be closed while another one is open. */
+static bool pop_stale(struct session_pool *pool, CK_SESSION_HANDLE *ret)
+{
+    if (!pool->idle_count || pool->idle[0].generation == pool->generation)
+        return false;
+    *ret = pool->idle[0].handle;
+    pool->idle_count--;
+    for (unsigned i = 0; i < pool->idle_count; i++)
+        pool->idle[i] = pool->idle[i + 1];
+    return true;
+}
+
+void session_pool_give(struct session_pool *pool, struct session session)
+{
+    CK_SESSION_HANDLE stale;
+
+    /* It has just worked: whatever ended its generation did not end this one. */
+    pthread_mutex_lock(&pool->lock);
+    session.generation = pool->generation;
+    for (bool more = pop_stale(pool, &stale); more;) {
+        pthread_mutex_unlock(&pool->lock);
+        close_session(pool, stale, false);
+        pthread_mutex_lock(&pool->lock);
+        more = pop_stale(pool, &stale);
+        session.generation = pool->generation;
+    }
+    pool->idle[pool->idle_count++] = session;
+    pthread_cond_signal(&pool->freed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void session_pool_drop(struct session_pool *pool, CK_RV rv, struct session session)
+{
+    bool last;
+
+    pthread_mutex_lock(&pool->lock);
+    end_generation(pool, session);
+    last = pool->open == 1 && !is_lost(rv);
+    if (last) {
+        session.generation = pool->generation;
+        pool->idle[pool->idle_count++] = session;
+        pthread_cond_signal(&pool->freed);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!last)
+        close_session(pool, session.handle, is_lost(rv));
+}
+
+enum leafd_err session_pool_replace(struct session_pool *pool, CK_RV rv, int64_t deadline_ms,
+                                    struct session *session, struct why *why)
+{
+    struct session old = *session;
+    uint64_t generation;
+    bool room;
+    bool last;
+
+    pthread_mutex_lock(&pool->lock);
+    end_generation(pool, old);
+    generation = pool->generation;
+    room = pool->open < pool->limit;
+    if (room)
+        pool->open++;
+    pthread_mutex_unlock(&pool->lock);
+    if (room && open_session(pool, generation, session) == CKR_OK) {
+        close_session(pool, old.handle, is_lost(rv));
+        return LEAFD_OK;
+    }
+
+    pthread_mutex_lock(&pool->lock);
+    last = pool->open == 1;
+    pthread_mutex_unlock(&pool->lock);
+    if (last && !is_lost(rv)) {
+        session->generation = generation;
+        return LEAFD_OK;
+    }
+    close_session(pool, old.handle, is_lost(rv));
+    return session_pool_take(pool, deadline_ms, session, why) == LEAFD_OK
+               ? LEAFD_OK
+               : fail_in(why, LEAFD_TOKEN_UNAVAILABLE, "no session to try again with");
+}
+
+enum leafd_err session_pool_grow(struct session_pool *pool, struct why *why)
+{
+    struct session session;
+    uint64_t generation;
+    bool room;
+    CK_RV rv;
+
+    pthread_mutex_lock(&pool->lock);
+    generation = pool->generation;
+    room = pool->open < pool->limit;
+    if (room)
+        pool->open++;
+    pthread_mutex_unlock(&pool->lock);
+    if (!room)
+        return LEAFD_OK;
+    rv = open_session(pool, generation, &session);
+    if (rv == CKR_OK) {
+        session_pool_give(pool, session);
+        return LEAFD_OK;
+    }
+    return session_pool_open_count(pool) ? LEAFD_OK : fail_open(why, rv);
+}
+
+unsigned session_pool_limit(struct session_pool *pool)
+{
+    unsigned limit;
+
+    pthread_mutex_lock(&pool->lock);
+    limit = pool->limit;
+    pthread_mutex_unlock(&pool->lock);
+    return limit;
+}
+
+unsigned session_pool_open_count(struct session_pool *pool)
+{
+    unsigned open;
+
+    pthread_mutex_lock(&pool->lock);
+    open = pool->open;
+    pthread_mutex_unlock(&pool->lock);
+    return open;
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pkcs11/token.h"
+
+#include "base/log.h"
+
+#include <openssl/crypto.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOT_TRIES = 4, SLOTS_MAX = 4096 };
+
+const char *token_text(const unsigned char *field, size_t width, char *out, size_t size)
+{
+    while (width && (field[width - 1] == ' ' || field[width - 1] == '\0'))
+        width--;
+    return bytes_escape((struct bytes){field, width}, out, size);
+}
+
+enum leafd_err token_slots(struct token_module *module, CK_SLOT_ID **ret, size_t *ret_count,
+                           struct why *why)
+{
+    CK_SLOT_ID *slots = NULL;
+    CK_ULONG count = 0;
+    CK_RV rv = CKR_BUFFER_TOO_SMALL;
+
+    /* A token may appear between the two calls. */
+    for (int i = 0; i < SLOT_TRIES && rv == CKR_BUFFER_TOO_SMALL; i++) {
+        free(slots);
+        slots = NULL;
+        rv = TOKEN_CALL(module, C_GetSlotList, CK_TRUE, NULL, &count);
+        if (rv != CKR_OK)
+            break;
+        if (count > SLOTS_MAX)
+            return fail(why, LEAFD_TOKEN_UNAVAILABLE, "the module claims to have %lu slots", count);
+        slots = calloc(count + 1, sizeof(*slots));
+        if (!slots)
+            return LEAFD_NOMEM;
+        rv = TOKEN_CALL(module, C_GetSlotList, CK_TRUE, slots, &count);
+    }
+    if (rv != CKR_OK) {
+        free(slots);
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "C_GetSlotList: %s", ckr_name(rv));
+    }
+    *ret = slots;
+    *ret_count = count;
+    return LEAFD_OK;
+}
+
+/* ---- which slot ---- */
+
+/* The labels that are there, for a message about the one that is not. */
+struct labels {
+    char text[100];
+    size_t len;
+};
+
+static void labels_add(struct labels *labels, const CK_TOKEN_INFO *info)
+{
+    char label[80];
+    int len;
+
+    token_text(info->label, sizeof(info->label), label, sizeof(label));
+    len = snprintf(labels->text + labels->len, sizeof(labels->text) - labels->len, "%s\"%s\"",
+                   labels->len ? ", " : "", label);
+    if (len > 0 && (size_t)len < sizeof(labels->text) - labels->len)
+        labels->len += (size_t)len;
+    else
+        labels->text[labels->len] = '\0';
+}
+
+enum leafd_err token_find_slot(struct token_module *module, const struct token_uri *uri,
+                               CK_SLOT_ID *ret, struct why *why)
+{
+    struct labels labels = {0};
+    CK_SLOT_ID *slots;
+    CK_SLOT_ID found = 0;
+    size_t count;
+    size_t matches = 0;
+    CK_SLOT_ID second = 0;
+    enum leafd_err err = token_slots(module, &slots, &count, why);
+
+    if (err != LEAFD_OK)
+        return err;
+    for (size_t i = 0; i < count; i++) {
+        CK_SLOT_INFO slot_info;
+        CK_TOKEN_INFO info;
+
+        /* A slot that does not answer now has no token for us. */
+        if (TOKEN_CALL(module, C_GetSlotInfo, slots[i], &slot_info) != CKR_OK ||
+            TOKEN_CALL(module, C_GetTokenInfo, slots[i], &info) != CKR_OK ||
+            !(info.flags & CKF_TOKEN_INITIALIZED))
+            continue;
+        labels_add(&labels, &info);
+        if (!token_uri_matches(uri, &module->info, slots[i], &slot_info, &info))
+            continue;
+        if (matches++ == 0)
+            found = slots[i];
+        else
+            second = slots[i];
+    }
+    free(slots);
+    if (matches == 0)
+        return fail(why, LEAFD_ABSENT, "no token answers to %s; the module has %s",
+                    token_uri_text(uri), labels.len ? labels.text : "none that is initialised");
+    if (matches > 1)
+        return fail(why, LEAFD_CONFIG,
+                    "%zu tokens answer to %s, in slots %lu and %lu: add serial= to the URI",
+                    matches, token_uri_text(uri), (unsigned long)found, (unsigned long)second);
+    *ret = found;
+    return LEAFD_OK;
+}
+
+/* ---- one token ---- */
+
+static bool is_known(CK_ULONG sessions)
+{
+    return sessions != CK_EFFECTIVELY_INFINITE && sessions != CK_UNAVAILABLE_INFORMATION;
+}
+
+enum leafd_err token_new(struct token_module *module, CK_SLOT_ID slot, CK_FLAGS flags,
+                         unsigned sessions, struct token **ret, struct why *why)
+{
+    struct token *token = calloc(1, sizeof(*token));
+    CK_ULONG most;
+    CK_RV rv;
+    enum leafd_err err;
+
+    if (!token)
+        return LEAFD_NOMEM;
+    token->module = module;
+    token->slot = slot;
+    rv = TOKEN_CALL(module, C_GetTokenInfo, slot, &token->info);
+    if (rv != CKR_OK) {
+        err = fail(why, LEAFD_TOKEN_UNAVAILABLE, "C_GetTokenInfo: %s", ckr_name(rv));
+        goto out;
+    }
+    token_text(token->info.label, sizeof(token->info.label), token->label, sizeof(token->label));
+    most = token->info.ulMaxSessionCount;
+    if (is_known(most) && most < sessions)
+        sessions = (unsigned)most;
+    most = token->info.ulMaxRwSessionCount;
+    if ((flags & CKF_RW_SESSION) && is_known(most) && most < sessions)
+        sessions = (unsigned)most;
+    if (module->one_lane)
+        sessions = 1;
+    err = session_pool_new(module, slot, flags, sessions, &token->pool);
+    if (err != LEAFD_OK)
+        goto out;
+
+    *ret = token;
+    token = NULL;
+out:
+    token_free(token);
+    return err;
+}
+
+void token_free(struct token *token)
+{
+    if (!token)
+        return;
+    session_pool_free(token->pool);
+    free(token);
+}
+
+bool token_can(struct token_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism,
+               CK_FLAGS flag)
+{
+    CK_MECHANISM_INFO info;
+
+    return TOKEN_CALL(module, C_GetMechanismInfo, slot, mechanism, &info) == CKR_OK &&
+           (info.flags & flag);
+}
+
+enum leafd_err token_check(struct token *token, struct why *why)
+{
+    CK_TOKEN_INFO info;
+    CK_RV rv = TOKEN_CALL(token->module, C_GetTokenInfo, token->slot, &info);
+
+    if (rv != CKR_OK)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\" is gone: C_GetTokenInfo: %s",
+                    token->label, ckr_name(rv));
+    /* Another one in the same slot is not ours, whatever handles it honours. */
+    if (memcmp(info.serialNumber, token->info.serialNumber, sizeof(info.serialNumber)) != 0 ||
+        memcmp(info.label, token->info.label, sizeof(info.label)) != 0)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "another token is in the slot of \"%s\"",
+                    token->label);
+    return LEAFD_OK;
+}
+
+/* ---- login ---- */
+
+/* PINs that a token has refused, as keyed hashes of token and PIN: asking again with the same one
+ * burns a try, and the third locks it. */
+static struct {
+    pthread_mutex_t lock;
+    bool has_key;
+    uint8_t key[32];
+    uint8_t mac[16][32];
+    unsigned count;
+} refused = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool pin_mac(const struct token *token, const struct secret *pin, uint8_t mac[32])
+{
+    uint8_t text[sizeof(token->info.serialNumber) + sizeof(token->info.label) + 256];
+    size_t len = 0;
+    unsigned mac_len = 32;
+    bool ok;
+
+    if (!refused.has_key) {
+        if (RAND_bytes(refused.key, sizeof(refused.key)) != 1)
+            return false;
+        refused.has_key = true;
+    }
+    memcpy(text, token->info.serialNumber, sizeof(token->info.serialNumber));
+    len += sizeof(token->info.serialNumber);
+    memcpy(text + len, token->info.label, sizeof(token->info.label));
+    len += sizeof(token->info.label);
+    if (pin->len > sizeof(text) - len)
+        return false;
+    if (pin->len)
+        memcpy(text + len, pin->data, pin->len);
+    len += pin->len;
+    ok = HMAC(EVP_sha256(), refused.key, sizeof(refused.key), text, len, mac, &mac_len) != NULL;
+    OPENSSL_cleanse(text, sizeof(text));
+    return ok;
+}
+
+/* With a full table every PIN counts as refused: better a restart than a locked token. */
+static bool was_refused(const struct token *token, const struct secret *pin)
+{
+    uint8_t mac[32];
+    bool found;
+
+    pthread_mutex_lock(&refused.lock);
+    found = refused.count == 16 || !pin_mac(token, pin, mac);
+    for (unsigned i = 0; i < refused.count && !found; i++)
+        found = memcmp(refused.mac[i], mac, sizeof(mac)) == 0;
+    pthread_mutex_unlock(&refused.lock);
+    return found;
+}
+
+static void remember_refused(const struct token *token, const struct secret *pin)
+{
+    pthread_mutex_lock(&refused.lock);
+    if (refused.count < 16 && pin_mac(token, pin, refused.mac[refused.count]))
+        refused.count++;
+    pthread_mutex_unlock(&refused.lock);
+}
+
+/* Nothing that would burn a try that the operator may need. */
+static enum leafd_err check_flags(const struct token *token, CK_FLAGS flags, struct why *why)
+{
+    if (flags & CKF_USER_PIN_LOCKED)
+        return fail(why, LEAFD_PIN,
+                    "the user PIN of token \"%s\" is locked: unlock it with the vendor's tool and "
+                    "the SO PIN",
+                    token->label);
+    if (flags & CKF_USER_PIN_FINAL_TRY)
+        return fail(why, LEAFD_PIN,
+                    "token \"%s\" has one PIN try left, which leafd leaves to you: log in once "
+                    "with the vendor's tool, then start leafd again",
+                    token->label);
+    if (!(flags & CKF_USER_PIN_INITIALIZED))
+        return fail(why, LEAFD_PIN, "token \"%s\" has no user PIN yet: set one with the SO PIN",
+                    token->label);
+    if (flags & CKF_USER_PIN_COUNT_LOW)
+        log_event(LOG_LEVEL_WARNING, "pin-count-low",
+                  "token=\"%s\" reason=\"a wrong PIN was tried since the last login\"",
+                  token->label);
+    return LEAFD_OK;
+}
+
+static enum leafd_err login_error(const struct token *token, CK_RV rv, struct why *why)
+{
+    switch (rv) {
+    case CKR_PIN_INCORRECT:
+    case CKR_PIN_INVALID:
+    case CKR_PIN_LEN_RANGE:
+        return fail(why, LEAFD_PIN,
+                    "token \"%s\" refuses the PIN (%s); it was tried once and will not be again: "
+                    "correct it where token.pin_file, token.pin_env or the URI says",
+                    token->label, ckr_name(rv));
+    case CKR_PIN_LOCKED:
+    case CKR_PIN_EXPIRED:
+    case CKR_USER_PIN_NOT_INITIALIZED:
+        return fail(why, LEAFD_PIN, "token \"%s\" lets nobody in: %s", token->label, ckr_name(rv));
+    default:
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\": C_Login: %s", token->label,
+                    ckr_name(rv));
+    }
+}
+
+static enum leafd_err login_with(struct token *token, const struct secret *pin, bool on_device,
+                                 struct why *why)
+{
+    struct session session;
+    CK_TOKEN_INFO info;
+    enum leafd_err err;
+    CK_RV rv = TOKEN_CALL(token->module, C_GetTokenInfo, token->slot, &info);
+
+    if (rv != CKR_OK)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "C_GetTokenInfo: %s", ckr_name(rv));
+    err = check_flags(token, info.flags, why);
+    if (err != LEAFD_OK)
+        return err;
+    if (was_refused(token, pin))
+        return fail(why, LEAFD_PIN,
+                    "token \"%s\" has refused this PIN before: it is not tried again",
+                    token->label);
+    err = session_pool_take(token->pool, 0, &session, why);
+    if (err != LEAFD_OK)
+        return err;
+    atomic_fetch_add(&token->logins, 1);
+    rv = on_device ? TOKEN_CALL(token->module, C_Login, session.handle, CKU_USER, NULL, 0)
+                   : TOKEN_CALL(token->module, C_Login, session.handle, CKU_USER, pin->data,
+                                (CK_ULONG)pin->len);
+    session_pool_give(token->pool, session);
+    if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN)
+        return LEAFD_OK;
+    err = login_error(token, rv, why);
+    if (err == LEAFD_PIN)
+        remember_refused(token, pin);
+    return err;
+}
+
+enum leafd_err token_login(struct token *token, const struct token_uri *uri,
+                           const struct secret *pin, struct why *why)
+{
+    bool on_device = token->info.flags & CKF_PROTECTED_AUTHENTICATION_PATH;
+    struct secret own = SECRET_EMPTY;
+    enum leafd_err err = LEAFD_OK;
+
+    if (!pin || !pin->len) {
+        err = token_uri_pin(uri, &own, why);
+        pin = &own;
+    }
+    if (err == LEAFD_ABSENT) {
+        if (!(token->info.flags & CKF_LOGIN_REQUIRED))
+            return LEAFD_OK;
+        if (!on_device)
+            return fail(why, LEAFD_PIN,
+                        "token \"%s\" wants a PIN and none is given: set token.pin_file or "
+                        "token.pin_env",
+                        token->label);
+        err = LEAFD_OK;
+    }
+    if (err == LEAFD_OK)
+        err = login_with(token, pin, on_device, why);
+    secret_clear(&own);
+    return err;
+}

@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pkcs11/token_key.h"
+
+#include "base/clock.h"
+
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/ecdsa.h>
+#include <openssl/err.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FOUND_MAX = 8, ATTRIBUTE_MAX = 1024, RSA_OCTETS_MAX = 512, RAW_ECDSA_MAX = 2 * 66 };
+
+const char *ckm_name(CK_MECHANISM_TYPE mechanism)
+{
+    switch (mechanism) {
+    case CKM_RSA_PKCS:
+        return "CKM_RSA_PKCS";
+    case CKM_SHA256_RSA_PKCS:
+        return "CKM_SHA256_RSA_PKCS";
+    case CKM_ECDSA:
+        return "CKM_ECDSA";
+    case CKM_ECDSA_SHA256:
+        return "CKM_ECDSA_SHA256";
+    case CKM_ECDSA_SHA384:
+        return "CKM_ECDSA_SHA384";
+    case CKM_EDDSA:
+        return "CKM_EDDSA";
+    default:
+        return "unknown";
+    }
+}
+
+/* ---- objects and attributes ---- */
+
+/* Handles of what matches, at most FOUND_MAX; the count may be FOUND_MAX for "that many or more".
+ */
+static CK_RV find_objects(struct token *token, CK_SESSION_HANDLE session, CK_ATTRIBUTE *template,
+                          CK_ULONG template_len, CK_OBJECT_HANDLE found[FOUND_MAX],
+                          CK_ULONG *ret_count)
+{
+    CK_ULONG count = 0;
+    CK_RV rv = TOKEN_CALL(token->module, C_FindObjectsInit, session, template, template_len);
+
+    if (rv != CKR_OK)
+        return rv;
+    /* Some modules give fewer than there are at a time. */
+    while (rv == CKR_OK && count < FOUND_MAX) {
+        CK_ULONG more = 0;
+
+        rv = TOKEN_CALL(token->module, C_FindObjects, session, found + count, FOUND_MAX - count,
+                        &more);
+        if (more == 0 || more > FOUND_MAX - count)
+            break;
+        count += more;
+    }
+    (void)TOKEN_CALL(token->module, C_FindObjectsFinal, session);
+    *ret_count = count;
+    return rv;
+}
+
+/* One attribute; false when the token does not give it or it is longer than `size`. */
+static bool get_attribute(struct token *token, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
+                          CK_ATTRIBUTE_TYPE type, void *out, size_t size, size_t *ret_len)
+{
+    CK_ATTRIBUTE attribute = {type, out, (CK_ULONG)size};
+    CK_RV rv =
+        TOKEN_CALL(token->module, C_GetAttributeValue, session, object, &attribute, (CK_ULONG)1);
+
+    if (rv != CKR_OK || attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION ||
+        attribute.ulValueLen > size)
+        return false;
+    *ret_len = attribute.ulValueLen;
+    return true;
+}
+
+/* 1, 0, or -1 for "does not tell". */
+static int get_bool(struct token *token, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
+                    CK_ATTRIBUTE_TYPE type)
+{
+    CK_BBOOL value = CK_FALSE;
+    size_t len;
+
+    if (!get_attribute(token, session, object, type, &value, sizeof(value), &len) ||
+        len != sizeof(value))
+        return -1;
+    return value ? 1 : 0;
+}
+
+/* ---- what a key can be used with ---- */
+
+static CK_KEY_TYPE key_type_of(enum sig_algorithm algorithm)
+{
+    switch (algorithm) {
+    case SIG_RSA_SHA256:
+        return CKK_RSA;
+    case SIG_ECDSA_SHA256:
+    case SIG_ECDSA_SHA384:
+        return CKK_EC;
+    case SIG_ED25519:
+        break;
+    }
+    return CKK_EC_EDWARDS;
+}
+
+static const char *md_name_of(enum sig_algorithm algorithm)
+{
+    return algorithm == SIG_ED25519 ? NULL : algorithm == SIG_ECDSA_SHA384 ? "SHA384" : "SHA256";
+}
+
+static enum leafd_err choose_mechanism(struct token_key *key, struct why *why)
+{
+    static const struct {
+        CK_MECHANISM_TYPE on_digest;
+        CK_MECHANISM_TYPE on_message;
+    } rows[] = {
+        [SIG_RSA_SHA256] = {CKM_RSA_PKCS, CKM_SHA256_RSA_PKCS},
+        [SIG_ECDSA_SHA256] = {CKM_ECDSA, CKM_ECDSA_SHA256},
+        [SIG_ECDSA_SHA384] = {CKM_ECDSA, CKM_ECDSA_SHA384},
+        [SIG_ED25519] = {CKM_EDDSA, CKM_EDDSA},
+    };
+    struct token *token = key->token;
+
+    key->mechanism = rows[key->algorithm].on_digest;
+    key->hash_in_token = key->algorithm == SIG_ED25519;
+    if (token_can(token->module, token->slot, key->mechanism, CKF_SIGN))
+        return LEAFD_OK;
+    key->mechanism = rows[key->algorithm].on_message;
+    key->hash_in_token = true;
+    if (token_can(token->module, token->slot, key->mechanism, CKF_SIGN))
+        return LEAFD_OK;
+    return fail(why, LEAFD_CONFIG,
+                "token \"%s\" signs with neither %s nor %s, so not with this key", token->label,
+                ckm_name(rows[key->algorithm].on_digest),
+                ckm_name(rows[key->algorithm].on_message));
+}
+
+/* What every key has to allow, and what leafctl shows. */
+static enum leafd_err read_flags(struct token_key *key, CK_SESSION_HANDLE session, struct why *why)
+{
+    struct token *token = key->token;
+
+    if (get_bool(token, session, key->handle, CKA_SIGN) == 0)
+        return fail(why, LEAFD_CONFIG, "the key \"%s\" in token \"%s\" may not sign (CKA_SIGN)",
+                    key->label, token->label);
+    if (get_bool(token, session, key->handle, CKA_ALWAYS_AUTHENTICATE) == 1)
+        return fail(why, LEAFD_CONFIG,
+                    "the key \"%s\" in token \"%s\" wants the PIN for each signature "
+                    "(CKA_ALWAYS_AUTHENTICATE): leafd cannot use such a key",
+                    key->label, token->label);
+    key->extractable = get_bool(token, session, key->handle, CKA_EXTRACTABLE);
+    key->sensitive = get_bool(token, session, key->handle, CKA_SENSITIVE);
+    key->never_extractable = get_bool(token, session, key->handle, CKA_NEVER_EXTRACTABLE);
+    key->always_sensitive = get_bool(token, session, key->handle, CKA_ALWAYS_SENSITIVE);
+    return LEAFD_OK;
+}
+
+static void read_names(struct token_key *key, CK_SESSION_HANDLE session)
+{
+    uint8_t label[64];
+    size_t len;
+
+    if (get_attribute(key->token, session, key->handle, CKA_LABEL, label, sizeof(label), &len))
+        bytes_escape((struct bytes){label, len}, key->label, sizeof(key->label));
+    if (!get_attribute(key->token, session, key->handle, CKA_ID, key->id, sizeof(key->id),
+                       &key->id_len))
+        key->id_len = 0;
+}
+
+static enum leafd_err key_new(struct token *token, CK_SESSION_HANDLE session,
+                              CK_OBJECT_HANDLE handle, enum sig_algorithm algorithm, unsigned bits,
+                              struct token_key **ret, struct why *why)
+{
+    struct token_key *key = calloc(1, sizeof(*key));
+    enum leafd_err err;
+
+    if (!key)
+        return LEAFD_NOMEM;
+    key->token = token;
+    key->handle = handle;
+    key->algorithm = algorithm;
+    key->bits = bits;
+    switch (algorithm) {
+    case SIG_RSA_SHA256:
+        key->signature_max = (bits + 7) / 8;
+        break;
+    case SIG_ECDSA_SHA256:
+    case SIG_ECDSA_SHA384: /* two INTEGERs with a sign octet each, in a SEQUENCE */
+        key->signature_max = 2 * ((bits + 7) / 8 + 3) + 3;
+        break;
+    case SIG_ED25519:
+        key->signature_max = 64;
+        break;
+    }
+    read_names(key, session);
+    err = read_flags(key, session, why);
+    if (err != LEAFD_OK)
+        goto out;
+    err = choose_mechanism(key, why);
+    if (err != LEAFD_OK)
+        goto out;
+    if (md_name_of(algorithm)) {
+        key->md = EVP_MD_fetch(NULL, md_name_of(algorithm), NULL);
+        if (!key->md) {
+            err = fail(why, LEAFD_INTERNAL, "OpenSSL has no %s", md_name_of(algorithm));
+            goto out;
+        }
+    }
+
+    *ret = key;
+    key = NULL;
+out:
+    token_key_free(key);
+    return err;
+}
+
+void token_key_free(struct token_key *key)
+{
+    if (!key)
+        return;
+    EVP_MD_free(key->md);
+    free(key);
+}
+
+enum leafd_err token_key_of_handle(struct token *token, CK_OBJECT_HANDLE handle,
+                                   enum sig_algorithm algorithm, unsigned bits,
+                                   struct token_key **ret, struct why *why)
+{
+    struct session session;
+    enum leafd_err err = session_pool_take(token->pool, clock_mono_ms(), &session, why);
+
+    if (err != LEAFD_OK)
+        return err;
+    err = key_new(token, session.handle, handle, algorithm, bits, ret, why);
+    session_pool_give(token->pool, session);
+    return err;
+}
+
+/* ---- finding ---- */
+
+static enum leafd_err fail_ambiguous(struct token *token, CK_SESSION_HANDLE session,
+                                     const struct token_uri *uri, const CK_OBJECT_HANDLE *found,
+                                     CK_ULONG count, struct why *why)
+{
+    char hex[2][33] = {"", ""};
+
+    for (int i = 0; i < 2; i++) {
+        uint8_t id[16];
+        size_t len;
+
+        if (get_attribute(token, session, found[i], CKA_ID, id, sizeof(id), &len))
+            bytes_hex((struct bytes){id, len}, hex[i]);
+    }
+    return fail(why, LEAFD_CONFIG,
+                "%s%lu private keys answer to %s, with the ids \"%s\" and \"%s\": add object= or "
+                "id= (%%XX for each octet) to the URI",
+                count == FOUND_MAX ? "at least " : "", (unsigned long)count, token_uri_text(uri),
+                hex[0], hex[1]);
+}
+
+static enum leafd_err find_in_session(struct token *token, CK_SESSION_HANDLE session,
+                                      const struct token_uri *uri, const struct ca *ca,
+                                      struct token_key **ret, struct why *why)
+{
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    struct bytes label = token_uri_label(uri);
+    struct bytes id = token_uri_id(uri);
+    CK_ATTRIBUTE template[3] = {{CKA_CLASS, &class, sizeof(class)}};
+    CK_ULONG len = 1;
+    CK_OBJECT_HANDLE found[FOUND_MAX];
+    CK_ULONG count = 0;
+    CK_KEY_TYPE type = 0;
+    size_t type_len;
+    CK_RV rv;
+
+    if (label.len)
+        template[len++] = (CK_ATTRIBUTE){CKA_LABEL, (void *)(uintptr_t)label.data, label.len};
+    if (id.len)
+        template[len++] = (CK_ATTRIBUTE){CKA_ID, (void *)(uintptr_t)id.data, id.len};
+    rv = find_objects(token, session, template, len, found, &count);
+    if (rv != CKR_OK)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\": C_FindObjects: %s", token->label,
+                    ckr_name(rv));
+    if (count == 0)
+        return fail(why, LEAFD_ABSENT,
+                    "token \"%s\" has no private key that answers to %s: make one with leafctl ca "
+                    "init, or correct object= or id=",
+                    token->label, token_uri_text(uri));
+    if (count > 1)
+        return fail_ambiguous(token, session, uri, found, count, why);
+    if (!get_attribute(token, session, found[0], CKA_KEY_TYPE, &type, sizeof(type), &type_len) ||
+        type_len != sizeof(type))
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\" does not tell the key's type",
+                    token->label);
+    if (type != key_type_of(ca->algorithm))
+        return fail(why, LEAFD_CONFIG,
+                    "the key that answers to %s is not the CA certificate's: the certificate has a "
+                    "key of type %s",
+                    token_uri_text(uri), key_type_name(ca->key_type));
+    return key_new(token, session, found[0], ca->algorithm, ca->key_bits, ret, why);
+}
+
+enum leafd_err token_key_find(struct token *token, const struct token_uri *uri, const struct ca *ca,
+                              struct token_key **ret, struct why *why)
+{
+    struct session session;
+    enum leafd_err err = session_pool_take(token->pool, clock_mono_ms(), &session, why);
+
+    if (err != LEAFD_OK)
+        return err;
+    err = find_in_session(token, session.handle, uri, ca, ret, why);
+    session_pool_give(token->pool, session);
+    return err;
+}
+
+/* ---- comparing ---- */
+
+static bool same_modulus(EVP_PKEY *public_key, struct bytes modulus)
+{
+    BIGNUM *wanted = NULL;
+    BIGNUM *found = BN_bin2bn(modulus.data, (int)modulus.len, NULL);
+    bool same = found && EVP_PKEY_get_bn_param(public_key, OSSL_PKEY_PARAM_RSA_N, &wanted) == 1 &&
+                BN_cmp(wanted, found) == 0;
+
+    BN_free(wanted);
+    BN_free(found);
+    ERR_clear_error();
+    return same;
+}
+
+/* The token gives the point in an OCTET STRING (PKCS#11 2.20) or bare, as older modules do. */
+static bool same_point(EVP_PKEY *public_key, const char *param, struct bytes point)
+{
+    uint8_t wanted[160];
+    size_t len;
+
+    if (EVP_PKEY_get_octet_string_param(public_key, param, wanted, sizeof(wanted), &len) != 1) {
+        ERR_clear_error();
+        return false;
+    }
+    if (bytes_equal(point, (struct bytes){wanted, len}))
+        return true;
+    for (size_t header = 2; header <= 3; header++) {
+        if (point.len == len + header && point.data[0] == 0x04 &&
+            memcmp(point.data + header, wanted, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Reads modulus or point from the private key, else from the one public key with its id. */
+static bool read_public(struct token_key *key, CK_SESSION_HANDLE session, uint8_t *out, size_t size,
+                        size_t *ret_len)
+{
+    CK_ATTRIBUTE_TYPE type = key->algorithm == SIG_RSA_SHA256 ? CKA_MODULUS : CKA_EC_POINT;
+    CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
+    CK_ATTRIBUTE template[2] = {{CKA_CLASS, &class, sizeof(class)},
+                                {CKA_ID, key->id, (CK_ULONG)key->id_len}};
+    CK_OBJECT_HANDLE found[FOUND_MAX];
+    CK_ULONG count = 0;
+
+    if (get_attribute(key->token, session, key->handle, type, out, size, ret_len) && *ret_len)
+        return true;
+    if (!key->id_len)
+        return false;
+    return find_objects(key->token, session, template, 2, found, &count) == CKR_OK && count == 1 &&
+           get_attribute(key->token, session, found[0], type, out, size, ret_len) && *ret_len;
+}
+
+enum leafd_err token_key_compare(struct token_key *key, EVP_PKEY *public_key,
+                                 const char *certificate, bool *ret_known, struct why *why)
+{
+    uint8_t value[ATTRIBUTE_MAX];
+    size_t len = 0;
+    struct session session;
+    bool known;
+    bool same = true;
+    enum leafd_err err = session_pool_take(key->token->pool, clock_mono_ms(), &session, why);
+
+    if (err != LEAFD_OK)
+        return err;
+    known = read_public(key, session.handle, value, sizeof(value), &len);
+    session_pool_give(key->token->pool, session);
+    if (known && key->algorithm == SIG_RSA_SHA256)
+        same = same_modulus(public_key, (struct bytes){value, len});
+    else if (known)
+        same = same_point(public_key,
+                          key->algorithm == SIG_ED25519 ? OSSL_PKEY_PARAM_PUB_KEY
+                                                        : OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY,
+                          (struct bytes){value, len});
+    if (!same)
+        return fail(why, LEAFD_CONFIG,
+                    "the key \"%s\" in token \"%s\" is not the key of the CA certificate %s: give "
+                    "the certificate made for this key, or the URI of the right key",
+                    key->label, key->token->label, certificate);
+    *ret_known = known;
+    return LEAFD_OK;
+}
+
+/* ---- signing ---- */
+
+/* What C_Sign gets: the message, its digest, or for RSA the DigestInfo (RFC 8017 section 9.2). */
+static bool make_input(const struct token_key *key, struct bytes message, uint8_t *room,
+                       struct bytes *ret)
+{
+    static const uint8_t sha256_info[] = {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60,
+                                          0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02,
+                                          0x01, 0x05, 0x00, 0x04, 0x20};
+    size_t header = key->algorithm == SIG_RSA_SHA256 ? sizeof(sha256_info) : 0;
+    unsigned len;
+
+    if (key->hash_in_token) {
+        *ret = message;
+        return true;
+    }
+    if (header)
+        memcpy(room, sha256_info, header);
+    if (EVP_Digest(message.data, message.len, room + header, &len, key->md, NULL) != 1)
+        return false;
+    *ret = (struct bytes){room, header + len};
+    return true;
+}
+
+/* r||s of equal halves to ECDSA-Sig-Value. */
+static bool encode_ecdsa(struct bytes raw, uint8_t *out, size_t size, size_t *ret_len)
+{
+    ECDSA_SIG *pair = ECDSA_SIG_new();
+    size_t half = raw.len / 2;
+    BIGNUM *r = BN_bin2bn(raw.data, (int)half, NULL);
+    BIGNUM *s = BN_bin2bn(raw.data + half, (int)half, NULL);
+    bool ok = false;
+    int len;
+
+    if (pair && r && s && raw.len % 2 == 0 && raw.len && ECDSA_SIG_set0(pair, r, s) == 1) {
+        r = s = NULL; /* the pair's now */
+        len = i2d_ECDSA_SIG(pair, NULL);
+        if (len > 0 && (size_t)len <= size) {
+            *ret_len = (size_t)i2d_ECDSA_SIG(pair, &out);
+            ok = true;
+        }
+    }
+    ECDSA_SIG_free(pair);
+    BN_free(r);
+    BN_free(s);
+    return ok;
+}
+
+/* Worth a second try on another session; what is not needs a new login or another key. */
+static bool may_be_the_session(CK_RV rv)
+{
+    switch (rv) {
+    case CKR_SESSION_HANDLE_INVALID:
+    case CKR_SESSION_CLOSED:
+    case CKR_OPERATION_ACTIVE:
+    case CKR_OPERATION_NOT_INITIALIZED:
+    case CKR_DEVICE_ERROR:
+    case CKR_DEVICE_MEMORY:
+    case CKR_HOST_MEMORY:
+    case CKR_GENERAL_ERROR:
+    case CKR_FUNCTION_FAILED:
+    case CKR_FUNCTION_CANCELED:
+        return true;
+    default:
+        return rv >= CKR_VENDOR_DEFINED;
+    }
+}
+
+static CK_RV sign_once(struct token_key *key, CK_SESSION_HANDLE session, struct bytes input,
+                       uint8_t *out, CK_ULONG *len, const char **ret_call)
+{
+    CK_MECHANISM mechanism = {key->mechanism, NULL, 0};
+    struct token_module *module = key->token->module;
+    CK_RV rv;
+
+    *ret_call = "C_SignInit";
+    rv = TOKEN_CALL(module, C_SignInit, session, &mechanism, key->handle);
+    if (rv != CKR_OK)
+        return rv;
+    *ret_call = "C_Sign";
+    return TOKEN_CALL(module, C_Sign, session, (CK_BYTE *)(uintptr_t)input.data,
+                      (CK_ULONG)input.len, out, len);
+}
+
+/* Holds a session from take to give or drop, with one replacement between (L1). */
+static enum leafd_err sign_raw(struct token_key *key, struct bytes input, uint8_t *out, size_t size,
+                               size_t *ret_len, struct why *why)
+{
+    struct token *token = key->token;
+    struct session session;
+    CK_ULONG len = size;
+    const char *call;
+    int64_t deadline_ms = clock_mono_ms() + token->wait_ms;
+    enum leafd_err err;
+    CK_RV rv;
+
+    if (session_pool_take(token->pool, deadline_ms, &session, why) != LEAFD_OK)
+        return LEAFD_TOKEN_UNAVAILABLE;
+    rv = sign_once(key, session.handle, input, out, &len, &call);
+    if (rv != CKR_OK && may_be_the_session(rv)) {
+        atomic_fetch_add(&token->retries, 1);
+        err = session_pool_replace(token->pool, rv, deadline_ms, &session, why);
+        if (err != LEAFD_OK)
+            return err;
+        len = size;
+        rv = sign_once(key, session.handle, input, out, &len, &call);
+    }
+    if (rv != CKR_OK) {
+        session_pool_drop(token->pool, rv, session);
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\", key \"%s\": %s: %s", token->label,
+                    key->label, call, ckr_name(rv));
+    }
+    session_pool_give(token->pool, session);
+    if (len > size)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\": a signature of %lu octets",
+                    token->label, (unsigned long)len);
+    *ret_len = len;
+    return LEAFD_OK;
+}
+
+enum leafd_err token_key_sign(struct token_key *key, struct bytes message, uint8_t *out,
+                              size_t size, size_t *ret_len, struct why *why)
+{
+    uint8_t room[64 + EVP_MAX_MD_SIZE];
+    uint8_t raw[RAW_ECDSA_MAX];
+    size_t raw_len;
+    struct bytes input;
+    bool is_ecdsa = key->algorithm == SIG_ECDSA_SHA256 || key->algorithm == SIG_ECDSA_SHA384;
+    enum leafd_err err;
+
+    if (!make_input(key, message, room, &input))
+        return fail(why, LEAFD_INTERNAL, "OpenSSL did not hash");
+    if (!is_ecdsa)
+        return sign_raw(key, input, out, size, ret_len, why);
+    err = sign_raw(key, input, raw, sizeof(raw), &raw_len, why);
+    if (err != LEAFD_OK)
+        return err;
+    if (!encode_ecdsa((struct bytes){raw, raw_len}, out, size, ret_len))
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE,
+                    "token \"%s\": %zu octets are no ECDSA signature for this key",
+                    key->token->label, raw_len);
+    return LEAFD_OK;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One private key in a token: found by URI, compared with its CA certificate, and what signs.
+ *
+ * Threads: token_key_sign from any thread; all else from one. */
+#pragma once
+
+#include "pkcs11/token.h"
+#include "policy/ca.h"
+
+#include <openssl/evp.h>
+
+struct token_key {
+    struct token *token;
+    CK_OBJECT_HANDLE handle;
+    enum sig_algorithm algorithm;
+    unsigned bits;
+    unsigned signature_max; /* octets */
+    CK_MECHANISM_TYPE mechanism;
+    bool hash_in_token; /* the mechanism takes the message, not its digest */
+    EVP_MD *md;         /* NULL for Ed25519 */
+    char label[132];    /* escaped, for messages */
+    uint8_t id[64];
+    size_t id_len;
+    /* 0, 1, or -1 when the token does not tell */
+    int extractable, sensitive, never_extractable, always_sensitive;
+};
+
+/* The one private key that the URI names. LEAFD_ABSENT: none; LEAFD_CONFIG: more than one, of
+ * another type than `ca`'s, or one that leafd cannot use. The caller ends it with token_key_free().
+ */
+LEAFD_CHECKED enum leafd_err token_key_find(struct token *token, const struct token_uri *uri,
+                                            const struct ca *ca, struct token_key **ret,
+                                            struct why *why);
+/* A key known by its handle (just generated). */
+LEAFD_CHECKED enum leafd_err token_key_of_handle(struct token *token, CK_OBJECT_HANDLE handle,
+                                                 enum sig_algorithm algorithm, unsigned bits,
+                                                 struct token_key **ret, struct why *why);
+void token_key_free(struct token_key *key); /* NULL is fine */
+
+/* Compares the public half with `public_key`: modulus, or point. True in *ret_known when the token
+ * could tell and they are equal; LEAFD_CONFIG when they differ. */
+LEAFD_CHECKED enum leafd_err token_key_compare(struct token_key *key, EVP_PKEY *public_key,
+                                               const char *certificate, bool *ret_known,
+                                               struct why *why);
+
+/* The signature of `message` as it stands in a certificate. A session that fails is replaced and
+ * the signature tried once more. `size` at least signature_max. LEAFD_TOKEN_UNAVAILABLE. */
+LEAFD_CHECKED enum leafd_err token_key_sign(struct token_key *key, struct bytes message,
+                                            uint8_t *out, size_t size, size_t *ret_len,
+                                            struct why *why);
+
+/* "CKM_ECDSA" */
+const char *ckm_name(CK_MECHANISM_TYPE mechanism);
