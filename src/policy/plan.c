@@ -147,7 +147,7 @@ bool plan_allows_name(const struct plan *plan, const struct name *name)
     for (size_t i = 0; i < plan->deny_count; i++)
         if (name_rule_covers(&plan->deny[i], name))
             return false;
-    return ca_allows_name(plan->ca, name);
+    return !plan->ca || ca_allows_name(plan->ca, name);
 }
 
 enum leafd_err plan_names(const struct plan *plan, struct plan_names *ret)

@@ -41,7 +41,8 @@ struct plan {
 
 /* Sets date_rule, both dates and usable_until from profile, verdict, upstream and CA. */
 void plan_set_dates(struct plan *plan, int64_t lifetime_sec, int64_t now_sec);
-/* Does the name stay in a leaf of this plan: inside the CA's constraints, and not denied? */
+/* Does the name stay in a leaf of this plan: inside the CA's constraints (once there is a
+ * CA), and not denied? */
 bool plan_allows_name(const struct plan *plan, const struct name *name);
 /* Computes plan->key from the other fields: CA and its generation, profile, usage, key type,
  * verdict as far as it changes a byte, date rule, SHA-256 of the upstream, and the host where it is
