@@ -15,7 +15,7 @@ struct key_pool;
 
 /* Starts the maker threads; the first fill does not delay. Borrows `conf` for its life. */
 LEAFD_CHECKED enum leafd_err key_pool_new(const struct conf *conf, struct key_pool **ret);
-/* Ends the threads (a key under way is finished first); those who still wait are called with
+/* Ends the threads (an RSA key under way is given up); those who still wait are called with
  * LEAFD_INTERNAL. */
 void key_pool_free(struct key_pool *pool);
 
@@ -27,7 +27,8 @@ typedef void (*key_pool_fn)(void *ctx, enum leafd_err err, struct leaf_key *key)
 /* A key of this type for a leaf of this CA. LEAFD_OK: *ret is set, one reference is the caller's.
  * LEAFD_AGAIN: none now, `fn` will be called before or soon after `deadline_ms`. An RSA key may be
  * shared (keys.share) within 300 s and 10000 leaves, never across CAs; an EC key is never shared:
- * with an empty stock one is made at once, here. LEAFD_BUSY: too many wait. */
+ * with an empty stock one is made at once, here. LEAFD_BUSY: too many wait. LEAFD_UNSUPPORTED: a
+ * type or size that nobody makes. */
 LEAFD_CHECKED enum leafd_err key_pool_take(struct key_pool *pool, enum key_type type, unsigned bits,
                                            uint64_t ca_generation, int64_t deadline_ms,
                                            key_pool_fn fn, void *ctx, struct leaf_key **ret);

@@ -181,7 +181,15 @@ out:
     return err;
 }
 
-static enum leafd_err make_rsa(unsigned bits, struct leaf_key **ret)
+/* Called by OpenSSL for every candidate; 0 ends the search. */
+static int go_on(EVP_PKEY_CTX *maker)
+{
+    const _Atomic bool *stop = EVP_PKEY_CTX_get_app_data(maker);
+
+    return !atomic_load(stop);
+}
+
+static enum leafd_err make_rsa(const _Atomic bool *stop, unsigned bits, struct leaf_key **ret)
 {
     enum leafd_err err = LEAFD_INTERNAL;
     EVP_PKEY_CTX *maker = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
@@ -190,8 +198,11 @@ static enum leafd_err make_rsa(unsigned bits, struct leaf_key **ret)
     int private_len = 0, spki_len;
 
     if (!maker || EVP_PKEY_keygen_init(maker) != 1 ||
-        EVP_PKEY_CTX_set_rsa_keygen_bits(maker, (int)bits) != 1 ||
-        EVP_PKEY_generate(maker, &pair) != 1)
+        EVP_PKEY_CTX_set_rsa_keygen_bits(maker, (int)bits) != 1)
+        goto out;
+    EVP_PKEY_CTX_set_app_data(maker, (void *)(uintptr_t)stop);
+    EVP_PKEY_CTX_set_cb(maker, go_on);
+    if (EVP_PKEY_generate(maker, &pair) != 1)
         goto out;
     private_len = i2d_PrivateKey(pair, &private_der); /* PKCS#1 */
     spki_len = i2d_PUBKEY(pair, &spki);
@@ -210,9 +221,18 @@ out:
 
 enum leafd_err leaf_key_make(enum key_type type, unsigned bits, struct leaf_key **ret)
 {
+    static const _Atomic bool never;
+
+    return leaf_key_make_unless(&never, type, bits, ret);
+}
+
+enum leafd_err leaf_key_make_unless(const _Atomic bool *stop, enum key_type type, unsigned bits,
+                                    struct leaf_key **ret)
+{
+    if (type == KEY_TYPE_RSA && (bits < RSA_BITS_MIN || bits > RSA_BITS_MAX))
+        return LEAFD_UNSUPPORTED;
     if (type == KEY_TYPE_RSA)
-        return bits >= RSA_BITS_MIN && bits <= RSA_BITS_MAX ? make_rsa(bits, ret)
-                                                            : LEAFD_UNSUPPORTED;
+        return make_rsa(stop, bits, ret);
     for (size_t i = 0; i < CURVE_COUNT; i++)
         if (curves[i].type == type)
             return make_ec(&curves[i], ret);

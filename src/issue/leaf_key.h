@@ -22,6 +22,9 @@ enum { LEAF_KEY_PEM_MAX = 4096 };
 /* Makes a new pair with OpenSSL. LEAFD_UNSUPPORTED for a type nobody makes; *ret is untouched. */
 LEAFD_CHECKED enum leafd_err leaf_key_make(enum key_type type, unsigned bits,
                                            struct leaf_key **ret);
+/* The same; gives up with LEAFD_INTERNAL soon after *stop becomes true. */
+LEAFD_CHECKED enum leafd_err leaf_key_make_unless(const _Atomic bool *stop, enum key_type type,
+                                                  unsigned bits, struct leaf_key **ret);
 struct leaf_key *leaf_key_ref(struct leaf_key *key);
 void leaf_key_unref(struct leaf_key *key); /* NULL is fine */
 /* The private key as PKCS#8 PEM, written into `out`, which the caller cleanses; LEAF_KEY_PEM_MAX
