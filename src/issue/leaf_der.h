@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes a leaf's TBSCertificate and Certificate (RFC 5280 section 4.1) from a plan, without an X509
- * object: what is constant is copied, the rest takes about 2 us.
+/* Writes a leaf's TBSCertificate and Certificate (RFC 5280 section 4.1) from a plan, without an
+ * X509 object: what is constant is copied, the rest takes about 2 us.
  *
  * Threads: no shared state. */
 #pragma once
