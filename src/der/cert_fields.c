@@ -119,6 +119,22 @@ static bool is_utf8(struct bytes text)
     return true;
 }
 
+/* BMPString (two octets a character) and UniversalString (four): no surrogates, at most U+10FFFF. */
+static bool is_wide(struct bytes text, size_t width)
+{
+    if (text.len % width)
+        return false;
+    for (size_t i = 0; i < text.len; i += width) {
+        uint32_t c = 0;
+
+        for (size_t k = 0; k < width; k++)
+            c = c << 8 | text.data[i + k];
+        if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+            return false;
+    }
+    return true;
+}
+
 /* A value of a type its holder does not fix (attribute values, algorithm parameters): of the
  * universal types, those that a certificate may hold, each in its own form. Constructed ones are
  * not entered: nobody here looks inside. */
@@ -154,9 +170,9 @@ static bool any_is_strict(uint8_t tag, struct bytes content)
     case DER_NUMERIC_STRING:
         return is_ascii(content);
     case DER_UNIVERSAL_STRING:
-        return content.len % 4 == 0;
+        return is_wide(content, 4);
     case DER_BMP_STRING:
-        return content.len % 2 == 0;
+        return is_wide(content, 2);
     default:
         return false;
     }
