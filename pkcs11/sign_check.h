@@ -11,10 +11,13 @@
 
 struct sign_check;
 
-/* The rules for one process: borrows conf, takes a reference on the set (subject keys of *all* its CAs are refused). */
-LEAFD_CHECKED enum leafd_err sign_check_new(const struct conf *conf, struct ca_set *cas, struct sign_check **ret, struct why *why);
+/* The rules for one process: borrows conf, takes a reference on the set (subject keys of *all* its
+ * CAs are refused). */
+LEAFD_CHECKED enum leafd_err sign_check_new(const struct conf *conf, struct ca_set *cas,
+                                            struct sign_check **ret, struct why *why);
 void sign_check_free(struct sign_check *check); /* NULL is fine */
 
-/* LEAFD_OK, or LEAFD_REFUSED with the rule that was broken. LEAFD_OK also marks the serial as used: the same
- * serial is refused from then on (the last 2^20 are remembered, as keyed hashes). */
-LEAFD_CHECKED enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca, struct bytes tbs, struct why *why);
+/* LEAFD_OK, or LEAFD_REFUSED with the rule that was broken. LEAFD_OK also marks the serial as used:
+ * the same serial is refused from then on (the last 2^20 are remembered, as keyed hashes). */
+LEAFD_CHECKED enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca,
+                                            struct bytes tbs, struct why *why);

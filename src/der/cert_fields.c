@@ -296,12 +296,13 @@ static void read_spki(struct walk *walk, struct der *tbs, struct cert_fields *re
 }
 
 /* issuerUniqueID and subjectUniqueID: nobody wants them, but version 2 and 3 may have them. */
-static void skip_unique_id(struct walk *walk, struct der *tbs, uint8_t tag, int version)
+static void skip_unique_id(struct walk *walk, struct der *tbs, uint8_t tag, struct cert_fields *ret)
 {
     if (!der_next_is(tbs, tag))
         return;
+    ret->has_unique_id = true;
     bits_of(walk, der_read(tbs, tag), "uniqueIdentifier");
-    if (version < 2)
+    if (ret->version < 2)
         tolerate(walk, "uniqueIdentifier");
 }
 
@@ -365,8 +366,8 @@ static void read_tbs(struct walk *walk, struct cert_fields *ret)
     read_validity(walk, &tbs, ret);
     ret->subject = read_name(walk, &tbs, "subject");
     read_spki(walk, &tbs, ret);
-    skip_unique_id(walk, &tbs, DER_CONTEXT(1), ret->version);
-    skip_unique_id(walk, &tbs, DER_CONTEXT(2), ret->version);
+    skip_unique_id(walk, &tbs, DER_CONTEXT(1), ret);
+    skip_unique_id(walk, &tbs, DER_CONTEXT(2), ret);
     read_extensions(walk, &tbs, ret);
     if (!der_done(&tbs))
         refuse(walk, "tbsCertificate");
@@ -376,6 +377,7 @@ static void read_tbs(struct walk *walk, struct cert_fields *ret)
 static void fields_init(struct cert_fields *fields)
 {
     fields->extension_count = 0;
+    fields->has_unique_id = false;
     fields->outer_algorithm = fields->signature = (struct bytes){NULL, 0};
 }
 

@@ -31,6 +31,7 @@ struct cert_fields {
     int64_t not_after;
     struct bytes subject;    /* whole Name */
     struct bytes spki;       /* whole element */
+    bool has_unique_id;      /* an issuerUniqueID or subjectUniqueID */
     struct cert_extension extension[CERT_EXTENSIONS_MAX];
     size_t extension_count;
     bool legacy;             /* some tolerated form was met (DER_FORM_LEGACY alone) */

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pkcs11/sign_check.h"
+
+#include "base/digest.h"
+#include "base/keyed_hash.h"
+#include "der/cert_fields.h"
+#include "der/der_reader.h"
+#include "der/der_writer.h"
+#include "der/oid.h"
+#include "der/x501_name.h"
+#include "policy/key_usage.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum {
+    SERIAL_LEN = 20,
+    SERIALS_REMEMBERED = 1 << 20,
+    SERIAL_SLOTS = 2 * SERIALS_REMEMBERED, /* half empty when full */
+    KEY_ID_LEN = 20,
+    NAMES_MAX = 1000,
+    SUBJECT_MAX = 4096,
+    RDNS_MAX = 32,
+    RSA_BITS_MIN = 2048,
+    RSA_BITS_MAX = 4096
+};
+static const int64_t span_max_sec = INT64_C(825) * 86400;
+
+/* The serials signed, as keyed hashes in open addressing. Nothing is ever taken out of a table:
+ * when the newer one is full it becomes the older, so that the last 2^20 at least are remembered.
+ * The pages of a table are the kernel's zero page until something is written into them. */
+struct serials {
+    pthread_mutex_t lock;
+    struct hash_secret secret;
+    uint64_t *newer;
+    uint64_t *older;
+    size_t newer_count;
+};
+
+struct sign_check {
+    struct ca_set *cas;
+    struct name_rule *deny;
+    size_t deny_count;
+    struct bytes crl_value; /* the one CRL point's extnValue; len 0: no such extension */
+    struct serials serials;
+};
+
+static uint64_t *table_new(void)
+{
+    void *table = mmap(NULL, SERIAL_SLOTS * sizeof(uint64_t), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return table == MAP_FAILED ? NULL : table;
+}
+
+static void table_free(uint64_t *table)
+{
+    if (table)
+        munmap(table, SERIAL_SLOTS * sizeof(*table));
+}
+
+/* The slot that holds `hash`, or the empty one where it would go. */
+static uint64_t *table_slot(uint64_t *table, uint64_t hash)
+{
+    size_t at = hash % SERIAL_SLOTS;
+
+    while (table[at] != 0 && table[at] != hash)
+        at = (at + 1) % SERIAL_SLOTS;
+    return &table[at];
+}
+
+/* Marks a serial as used; false when it was used before. */
+static bool serials_use(struct serials *serials, struct bytes serial)
+{
+    uint64_t hash = keyed_hash(&serials->secret, serial) | 1; /* 0 is an empty slot */
+    uint64_t *slot;
+    bool is_new = false;
+
+    pthread_mutex_lock(&serials->lock);
+    slot = table_slot(serials->newer, hash);
+    if (*slot == 0 && *table_slot(serials->older, hash) == 0) {
+        *slot = hash;
+        is_new = true;
+        if (++serials->newer_count == SERIALS_REMEMBERED) {
+            uint64_t *emptied = serials->older;
+
+            madvise(emptied, SERIAL_SLOTS * sizeof(*emptied), MADV_DONTNEED);
+            serials->older = serials->newer;
+            serials->newer = emptied;
+            serials->newer_count = 0;
+        }
+    }
+    pthread_mutex_unlock(&serials->lock);
+    return is_new;
+}
+
+static enum leafd_err refuse(struct why *why, const char *rule)
+{
+    return fail(why, LEAFD_REFUSED, "%s", rule);
+}
+
+static enum leafd_err check_head(const struct ca *ca, const struct cert_fields *tbs,
+                                 struct why *why)
+{
+    if (tbs->version != 3)
+        return refuse(why, "version: not 3");
+    if (tbs->serial.len != SERIAL_LEN || tbs->serial.data[0] < 0x40 || tbs->serial.data[0] > 0x7f)
+        return refuse(why, "serial: not 20 octets that start with 40 to 7F");
+    if (!bytes_equal(tbs->algorithm, ca->algorithm_der))
+        return refuse(why, "algorithm: not the CA's");
+    if (!bytes_equal(tbs->issuer, ca->subject))
+        return refuse(why, "issuer: not the CA's subject");
+    if (tbs->has_unique_id)
+        return refuse(why, "uniqueID: leaves have none");
+    return LEAFD_OK;
+}
+
+static enum leafd_err check_dates(const struct ca *ca, const struct cert_fields *tbs,
+                                  struct why *why)
+{
+    if (tbs->not_before > tbs->not_after)
+        return refuse(why, "validity: ends before it begins");
+    if (tbs->not_after > ca->not_after)
+        return refuse(why, "validity: outlives the CA");
+    if (tbs->not_after - tbs->not_before > span_max_sec)
+        return refuse(why, "validity: longer than 825 days");
+    return LEAFD_OK;
+}
+
+static enum leafd_err check_subject(const struct sign_check *check, const struct ca *ca,
+                                    const struct cert_fields *tbs, bool *ret_empty, struct why *why)
+{
+    struct der der = der_of(tbs->subject);
+    struct der name = der_enter(&der, DER_SEQUENCE);
+    size_t rdns = 0;
+
+    if (tbs->subject.len > SUBJECT_MAX || !cert_name_is_strict(tbs->subject))
+        return refuse(why, "subject: too large, or not strict DER");
+    *ret_empty = der_done(&name);
+    for (; der_next_is(&name, DER_SET); rdns++)
+        (void)der_read(&name, DER_SET);
+    if (rdns > RDNS_MAX)
+        return refuse(why, "subject: more than 32 RDNs");
+    if (x501_name_equal(tbs->subject, ca->subject))
+        return refuse(why, "subject: the CA's own");
+    for (size_t i = 0; i < check->cas->count && !*ret_empty; i++)
+        if (x501_name_equal(tbs->subject, check->cas->ca[i]->subject))
+            return refuse(why, "subject: a CA's own");
+    return LEAFD_OK;
+}
+
+static bool is_key_of(const struct ca *ca, const struct spki *spki)
+{
+    struct spki theirs;
+
+    return ca && spki_read(ca->spki, &theirs) == LEAFD_OK && bytes_equal(theirs.key, spki->key);
+}
+
+/* An odd modulus and the exponent 65537, as our own keys have. */
+static bool rsa_is_sound(const struct spki *spki)
+{
+    static const uint8_t f4[] = {0x01, 0x00, 0x01};
+    struct der der = der_of(spki->key);
+    struct der rsa = der_enter(&der, DER_SEQUENCE);
+    struct bytes modulus = der_read(&rsa, DER_INTEGER);
+    struct bytes exponent = der_read(&rsa, DER_INTEGER);
+
+    return der_done(&rsa) && modulus.len > 0 && modulus.data[modulus.len - 1] & 1 &&
+           bytes_equal(exponent, (struct bytes){f4, sizeof(f4)});
+}
+
+static enum leafd_err check_key(const struct sign_check *check, const struct ca *ca,
+                                const struct cert_fields *tbs, struct spki *ret, struct why *why)
+{
+    if (spki_read(tbs->spki, ret) != LEAFD_OK || !ret->well_formed)
+        return refuse(why, "subject key: not in the strict form");
+    switch (ret->type) {
+    case KEY_TYPE_RSA:
+        if (ret->bits < RSA_BITS_MIN || ret->bits > RSA_BITS_MAX || !rsa_is_sound(ret))
+            return refuse(why, "subject key: RSA not of 2048 to 4096 bits with exponent 65537");
+        break;
+    case KEY_TYPE_P256:
+    case KEY_TYPE_P384:
+        break;
+    default:
+        return refuse(why, "subject key: of a type that leaves do not have");
+    }
+    if (is_key_of(ca, ret) || is_key_of(check->cas->untrusted, ret))
+        return refuse(why, "subject key: a CA's");
+    for (size_t i = 0; i < check->cas->count; i++)
+        if (is_key_of(check->cas->ca[i], ret))
+            return refuse(why, "subject key: a CA's");
+    return LEAFD_OK;
+}
+
+static enum leafd_err check_key_usage(struct bytes value, const struct spki *spki, struct why *why)
+{
+    struct der der = der_of(value);
+    struct bytes bits = der_read(&der, DER_BIT_STRING);
+
+    /* minimal: the last bit that is counted is set */
+    if (!der_done(&der) || bits.len != 2 || bits.data[0] > 7 ||
+        (bits.data[1] & ((2u << bits.data[0]) - 1)) != 1u << bits.data[0] ||
+        !key_usage_is_ours(spki->type, bits.data[1]))
+        return refuse(why, "keyUsage: not what this key gets");
+    return LEAFD_OK;
+}
+
+static bool name_is_allowed(const struct sign_check *check, const struct ca *ca,
+                            const struct name *name)
+{
+    for (size_t i = 0; i < check->deny_count; i++)
+        if (name_rule_covers(&check->deny[i], name))
+            return false;
+    return ca_allows_name(ca, name);
+}
+
+static enum leafd_err check_names(const struct sign_check *check, const struct ca *ca,
+                                  struct bytes value, struct why *why)
+{
+    struct der der = der_of(value);
+    struct der names = der_enter(&der, DER_SEQUENCE);
+    size_t count = 0;
+    uint8_t tag;
+    struct bytes content;
+
+    for (; der_peek(&names) && der_read_any(&names, &tag, &content, NULL); count++) {
+        struct name name;
+
+        if (tag == DER_CONTEXT(2) ? !name_dns_is_strict(content) || !name_of_dns(content, &name)
+                                  : tag != DER_CONTEXT(7) || !name_of_ip(content, &name))
+            return refuse(why, "subjectAltName: not a strict dNSName or iPAddress");
+        if (!name_is_allowed(check, ca, &name))
+            return refuse(why, "subjectAltName: outside the CA's constraints, or denied");
+        if (count == NAMES_MAX)
+            return refuse(why, "subjectAltName: more than 1000 names");
+    }
+    if (!der_done(&names) || !der_done(&der) || count == 0)
+        return refuse(why, "subjectAltName: empty, or not strict DER");
+    return LEAFD_OK;
+}
+
+/* RFC 7093 method 1: the leftmost 160 bits of the key's SHA-256. */
+static enum leafd_err check_subject_key_id(struct bytes value, const struct spki *spki,
+                                           struct why *why)
+{
+    struct der der = der_of(value);
+    struct bytes key_id = der_read(&der, DER_OCTET_STRING);
+    uint8_t digest[DIGEST_LEN];
+    enum leafd_err err = digest_sha256(spki->key, digest);
+
+    if (err != LEAFD_OK)
+        return err;
+    if (!der_done(&der) || !bytes_equal(key_id, (struct bytes){digest, KEY_ID_LEN}))
+        return refuse(why, "subjectKeyIdentifier: not this key's");
+    return LEAFD_OK;
+}
+
+static enum leafd_err check_authority_key_id(struct bytes value, const struct ca *ca,
+                                             struct why *why)
+{
+    struct der der = der_of(value);
+    struct der aki = der_enter(&der, DER_SEQUENCE);
+    struct bytes key_id = der_read(&aki, DER_CONTEXT(0));
+
+    if (!der_done(&aki) || !der_done(&der) || !bytes_equal(key_id, ca->key_id))
+        return refuse(why, "authorityKeyIdentifier: not the CA's");
+    return LEAFD_OK;
+}
+
+/* The template: which extensions, in which order, with which criticality. */
+static enum leafd_err check_extension_set(const struct sign_check *check,
+                                          const struct cert_fields *tbs, bool subject_is_empty,
+                                          struct why *why)
+{
+    const struct {
+        const struct bytes *oid;
+        bool critical;
+    } template[] = {
+        {&oid_key_usage, true},         {&oid_ext_key_usage, false},
+        {&oid_basic_constraints, true}, {&oid_subject_alt_name, subject_is_empty},
+        {&oid_subject_key_id, false},   {&oid_authority_key_id, false},
+        {&oid_crl_points, false},
+    };
+    size_t count = sizeof(template) / sizeof(template[0]) - (check->crl_value.len ? 0 : 1);
+
+    if (tbs->extension_count != count)
+        return refuse(why, "extensions: too few, or one that leaves do not have");
+    for (size_t i = 0; i < count; i++) {
+        if (!bytes_equal(tbs->extension[i].oid, *template[i].oid))
+            return refuse(why, "extensions: one that leaves do not have, or out of order");
+        if (tbs->extension[i].critical != template[i].critical)
+            return refuse(why, "extensions: wrong criticality");
+    }
+    return LEAFD_OK;
+}
+
+static enum leafd_err check_extensions(const struct sign_check *check, const struct ca *ca,
+                                       const struct cert_fields *tbs, const struct spki *spki,
+                                       bool subject_is_empty, struct why *why)
+{
+    static const uint8_t server_auth[] = {0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06,
+                                          0x01, 0x05, 0x05, 0x07, 0x03, 0x01};
+    static const uint8_t not_a_ca[] = {0x30, 0x00};
+    const struct cert_extension *ext = tbs->extension;
+    enum leafd_err err = check_extension_set(check, tbs, subject_is_empty, why);
+
+    if (err == LEAFD_OK)
+        err = check_key_usage(ext[0].value, spki, why);
+    if (err != LEAFD_OK)
+        return err;
+    if (!bytes_equal(ext[1].value, (struct bytes){server_auth, sizeof(server_auth)}))
+        return refuse(why, "extKeyUsage: not serverAuth alone");
+    if (!bytes_equal(ext[2].value, (struct bytes){not_a_ca, sizeof(not_a_ca)}))
+        return refuse(why, "basicConstraints: not empty");
+    err = check_names(check, ca, ext[3].value, why);
+    if (err == LEAFD_OK)
+        err = check_subject_key_id(ext[4].value, spki, why);
+    if (err == LEAFD_OK)
+        err = check_authority_key_id(ext[5].value, ca, why);
+    if (err == LEAFD_OK && check->crl_value.len && !bytes_equal(ext[6].value, check->crl_value))
+        return refuse(why, "cRLDistributionPoints: not the configured one");
+    return err;
+}
+
+enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca, struct bytes input,
+                              struct why *why)
+{
+    struct cert_fields tbs;
+    struct spki spki;
+    bool subject_is_empty = false;
+    enum leafd_err err;
+
+    if (tbs_read(input, DER_FORM_STRICT, &tbs, why) != LEAFD_OK)
+        return fail_in(why, LEAFD_REFUSED, "not a TBSCertificate");
+    err = check_head(ca, &tbs, why);
+    if (err == LEAFD_OK)
+        err = check_dates(ca, &tbs, why);
+    if (err == LEAFD_OK)
+        err = check_subject(check, ca, &tbs, &subject_is_empty, why);
+    if (err == LEAFD_OK)
+        err = check_key(check, ca, &tbs, &spki, why);
+    if (err == LEAFD_OK)
+        err = check_extensions(check, ca, &tbs, &spki, subject_is_empty, why);
+    if (err == LEAFD_OK && !serials_use(&check->serials, tbs.serial))
+        err = refuse(why, "serial: signed before");
+    return err;
+}
+
+/* One DistributionPoint with one URI as its fullName. */
+static enum leafd_err write_crl_value(const char *url, struct bytes *ret)
+{
+    uint8_t buffer[2048];
+    struct der_writer writer = der_writer_of(buffer, sizeof(buffer));
+    const uint8_t *mark = der_mark(&writer);
+
+    der_put_element(&writer, DER_CONTEXT(6), bytes_of(url));
+    der_wrap(&writer, DER_CONTEXT_CONSTRUCTED(0), mark); /* fullName */
+    der_wrap(&writer, DER_CONTEXT_CONSTRUCTED(0), mark); /* distributionPoint */
+    der_wrap(&writer, DER_SEQUENCE, mark);
+    der_wrap(&writer, DER_SEQUENCE, mark);
+    if (writer.failed)
+        return LEAFD_TOO_LARGE;
+    *ret = bytes_copy(der_written(&writer));
+    return ret->data ? LEAFD_OK : LEAFD_NOMEM;
+}
+
+static enum leafd_err read_deny(const struct conf *conf, struct sign_check *check, struct why *why)
+{
+    if (conf->deny_count == 0)
+        return LEAFD_OK;
+    check->deny = calloc(conf->deny_count, sizeof(*check->deny));
+    if (!check->deny)
+        return LEAFD_NOMEM;
+    for (; check->deny_count < conf->deny_count; check->deny_count++) {
+        size_t i = check->deny_count;
+        enum leafd_err err = name_rule_of(conf->deny[i], &check->deny[i], why);
+
+        if (err != LEAFD_OK)
+            return fail_in(why, LEAFD_CONFIG, "policy.deny");
+    }
+    return LEAFD_OK;
+}
+
+enum leafd_err sign_check_new(const struct conf *conf, struct ca_set *cas, struct sign_check **ret,
+                              struct why *why)
+{
+    struct sign_check *check = calloc(1, sizeof(*check));
+    enum leafd_err err = LEAFD_NOMEM;
+
+    if (!check)
+        return LEAFD_NOMEM;
+    check->cas = ca_set_ref(cas);
+    pthread_mutex_init(&check->serials.lock, NULL);
+    check->serials.newer = table_new();
+    check->serials.older = table_new();
+    if (check->serials.newer && check->serials.older)
+        err = hash_secret_init(&check->serials.secret);
+    if (err == LEAFD_OK)
+        err = read_deny(conf, check, why);
+    if (err == LEAFD_OK && conf->ca_crl_url && conf->ca_crl_url[0])
+        err = write_crl_value(conf->ca_crl_url, &check->crl_value);
+    if (err == LEAFD_OK)
+        *ret = check;
+    else
+        sign_check_free(check);
+    return err;
+}
+
+void sign_check_free(struct sign_check *check)
+{
+    if (!check)
+        return;
+    table_free(check->serials.newer);
+    table_free(check->serials.older);
+    pthread_mutex_destroy(&check->serials.lock);
+    free((void *)check->crl_value.data);
+    free(check->deny);
+    ca_set_unref(check->cas);
+    free(check);
+}
