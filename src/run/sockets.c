@@ -116,6 +116,15 @@ static void passed_clear(struct passed *passed)
     passed->count = 0;
 }
 
+/* In use, or not there yet, may pass; a path or a port that we may not have does not. */
+static enum leafd_err bind_failed(const struct place *place, int error, struct why *why)
+{
+    bool passes = error == EADDRINUSE || error == EADDRNOTAVAIL || error == ENOMEM;
+
+    return fail(why, passes ? LEAFD_IO : LEAFD_CONFIG, "cannot bind %s: %s", place->text,
+                strerror(error));
+}
+
 /* A socket file that nobody serves any more is in our way; anything else stays. */
 static enum leafd_err stale_remove(const struct place *place, struct why *why)
 {
@@ -172,9 +181,9 @@ static enum leafd_err bind_path(int fd, const struct place *place, struct socket
         return LEAFD_NOMEM;
     mask = umask(0777 & ~place->mode);
     done = bind(fd, (const struct sockaddr *)&place->address, place->len);
-    umask(mask);
+    umask(mask); /* leaves errno alone */
     if (done == -1) {
-        err = fail(why, LEAFD_IO, "cannot bind %s: %s", place->text, strerror(errno));
+        err = bind_failed(place, errno, why);
         free(path);
         return err;
     }
@@ -194,7 +203,7 @@ static enum leafd_err bind_ip(int fd, const struct place *place, struct why *why
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == -1)
         return fail(why, LEAFD_IO, "%s: SO_REUSEADDR: %s", place->text, strerror(errno));
     if (bind(fd, (const struct sockaddr *)&place->address, place->len) == -1)
-        return fail(why, LEAFD_IO, "cannot bind %s: %s", place->text, strerror(errno));
+        return bind_failed(place, errno, why);
     return LEAFD_OK;
 }
 
