@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The signer role: opens the token, checks every TBS, signs, verifies, answers. Alone loads the
- * PKCS#11 module and knows the PIN. */
+ * PKCS#11 module and knows the PIN.
+ *
+ * One thread reads what fronts ask (and tells them our state), one lane per session checks, signs
+ * and answers, one keeper opens the token and opens it anew when a lane could not sign.
+ *
+ * Threads: signer_process_serve from any thread, all else from one. */
 #pragma once
 
 #include "base/secret.h"
@@ -9,15 +14,24 @@
 
 struct signer_process;
 
-/* `cas` are the configured CAs (references are taken), `pin` is taken over (may be empty). Makes the untrusted CA if
- * the configuration says auto. Opens nothing yet. */
-LEAFD_CHECKED enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas, struct secret *pin, bool pin_blocked,
+/* Called on the keeper's thread when the token has refused the PIN after the start: C_Login will
+ * not be called again in this process, and must not be in the next. */
+typedef void (*signer_pin_fn)(void *ctx);
+
+/* `cas` are the configured CAs (references are taken), `conf` is borrowed, `pin` is taken over (may
+ * be empty). `pin_blocked`: the token refused this PIN before, so nothing is opened. Makes the
+ * untrusted CA if the configuration says auto. Opens nothing yet. */
+LEAFD_CHECKED enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas,
+                                                struct secret *pin, bool pin_blocked,
+                                                signer_pin_fn pin_refused, void *ctx,
                                                 struct signer_process **ret, struct why *why);
-/* Gives it a front to serve: our end of a SOCK_SEQPACKET pair, taken. Several may be served at once;
- * one that ends is forgotten. From any thread. */
+/* Gives it a front to serve: our end of a SOCK_SEQPACKET pair, taken. Several may be served at
+ * once; one that ends is forgotten. */
 void signer_process_serve(struct signer_process *process, int fd);
-/* Starts lanes and threads: opens the token, proves the key, and from then on answers; while the token or key is absent it probes every
- * 0.5 s. LEAFD_CONFIG, LEAFD_PIN: nothing that time mends (the role exits 78, or stays PIN_BLOCKED). */
+/* Opens the token, proves the keys and starts the lanes; while token or key is absent the keeper
+ * probes every 0.5 s, and this is LEAFD_OK too. LEAFD_CONFIG, LEAFD_PIN: nothing that time mends.
+ */
 LEAFD_CHECKED enum leafd_err signer_process_start(struct signer_process *process, struct why *why);
-/* Answers what is queued until `deadline_ms`, then ends its threads and closes the token. */
+/* Answers what is queued until `deadline_ms`, then ends its threads and closes the token. NULL is
+ * fine. */
 void signer_process_free(struct signer_process *process, int64_t deadline_ms);

@@ -25,6 +25,14 @@ static enum leafd_err env_set(const struct conf *conf, struct why *why)
     return LEAFD_OK;
 }
 
+/* On the keeper's thread; the first thread has said all it says before. */
+static void pin_refused(void *ctx)
+{
+    const struct role_start *start = ctx;
+
+    role_say(start, ROLE_MSG_PIN_BLOCKED);
+}
+
 static enum leafd_err signer_make(struct role_start *start, struct signer_process **ret,
                                   struct why *why)
 {
@@ -37,7 +45,8 @@ static enum leafd_err signer_make(struct role_start *start, struct signer_proces
         start->pin = -1;
     }
     if (err == LEAFD_OK)
-        err = signer_process_new(start->conf, start->cas, &pin, start->pin_blocked, ret, why);
+        err = signer_process_new(start->conf, start->cas, &pin, start->pin_blocked, pin_refused,
+                                 start, ret, why);
     secret_clear(&pin);
     return err;
 }

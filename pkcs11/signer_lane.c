@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pkcs11/signer_lane.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+
+struct signer_lane {
+    const struct signer_lane_parts *parts;
+    struct backend_lane *session;
+    EVP_MD_CTX *sign; /* for the untrusted CA in memory; NULL without one */
+    EVP_MD_CTX *verify;
+};
+
+enum leafd_err signer_lane_new(const struct signer_lane_parts *parts, struct backend *backend,
+                               struct signer_lane **ret, struct why *why)
+{
+    struct signer_lane *lane = calloc(1, sizeof(*lane));
+    enum leafd_err err = LEAFD_NOMEM;
+
+    if (!lane)
+        return LEAFD_NOMEM;
+    lane->parts = parts;
+    if (parts->untrusted_key) {
+        lane->sign = EVP_MD_CTX_new();
+        lane->verify = EVP_MD_CTX_new();
+        if (!lane->sign || !lane->verify)
+            goto out;
+    }
+    err = backend_lane_open(backend, &lane->session, why);
+    if (err != LEAFD_OK)
+        goto out;
+
+    *ret = lane;
+    lane = NULL;
+out:
+    signer_lane_free(lane);
+    return err;
+}
+
+void signer_lane_free(struct signer_lane *lane)
+{
+    if (!lane)
+        return;
+    backend_lane_close(lane->session);
+    EVP_MD_CTX_free(lane->sign);
+    EVP_MD_CTX_free(lane->verify);
+    free(lane);
+}
+
+static enum leafd_err sign_in_memory(struct signer_lane *lane, const struct ca *ca,
+                                     struct bytes tbs, uint8_t out[static SIGN_SIGNATURE_MAX],
+                                     size_t *ret_len)
+{
+    size_t len = SIGN_SIGNATURE_MAX;
+
+    if (EVP_DigestSignInit(lane->sign, NULL, EVP_sha256(), NULL, lane->parts->untrusted_key) != 1 ||
+        EVP_DigestSign(lane->sign, out, &len, tbs.data, tbs.len) != 1 ||
+        EVP_DigestVerifyInit(lane->verify, NULL, EVP_sha256(), NULL, ca->public_key) != 1 ||
+        EVP_DigestVerify(lane->verify, out, len, tbs.data, tbs.len) != 1)
+        return LEAFD_INTERNAL;
+    *ret_len = len;
+    return LEAFD_OK;
+}
+
+/* The place of a CA among the backend's keys: the untrusted one stands behind the configured. */
+static size_t key_index(const struct ca_set *cas, const struct ca *ca)
+{
+    size_t index = 0;
+
+    while (index < cas->count && cas->ca[index] != ca)
+        index++;
+    return index;
+}
+
+enum leafd_err signer_lane_sign(struct signer_lane *lane, const struct sign_request *request,
+                                uint8_t out[static SIGN_SIGNATURE_MAX], size_t *ret_len,
+                                bool *ret_token_failed, struct why *why)
+{
+    const struct signer_lane_parts *parts = lane->parts;
+    const struct ca *ca = ca_set_find(parts->cas, request->ca_id);
+    enum leafd_err err;
+
+    *ret_token_failed = false;
+    if (clock_mono_ms() >= request->deadline_ms)
+        return LEAFD_TIMEOUT;
+    if (!ca)
+        return fail(why, LEAFD_REFUSED, "ca: no such id");
+    if (ca->generation != request->ca_generation)
+        return LEAFD_AGAIN;
+    err = sign_check_tbs(parts->check, ca, request->tbs, why);
+    if (err != LEAFD_OK)
+        return err;
+    if (ca == parts->cas->untrusted && parts->untrusted_key)
+        return sign_in_memory(lane, ca, request->tbs, out, ret_len);
+    err = backend_lane_sign(lane->session, key_index(parts->cas, ca), request->tbs, out,
+                            SIGN_SIGNATURE_MAX, ret_len, why);
+    *ret_token_failed = err != LEAFD_OK;
+    return err == LEAFD_TOKEN_UNAVAILABLE ? LEAFD_AGAIN : err;
+}
