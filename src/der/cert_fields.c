@@ -119,7 +119,8 @@ static bool is_utf8(struct bytes text)
     return true;
 }
 
-/* BMPString (two octets a character) and UniversalString (four): no surrogates, at most U+10FFFF. */
+/* BMPString (two octets a character) and UniversalString (four): no surrogates, at most U+10FFFF.
+ */
 static bool is_wide(struct bytes text, size_t width)
 {
     if (text.len % width)
@@ -178,6 +179,23 @@ static bool any_is_strict(uint8_t tag, struct bytes content)
     }
 }
 
+/* Attribute values of names are strings. */
+static bool is_string(uint8_t tag)
+{
+    switch (tag) {
+    case DER_UTF8_STRING:
+    case DER_NUMERIC_STRING:
+    case DER_PRINTABLE_STRING:
+    case DER_T61_STRING:
+    case DER_IA5_STRING:
+    case DER_UNIVERSAL_STRING:
+    case DER_BMP_STRING:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* ---- composed values; each gives the whole element ---- */
 
 static struct bytes read_algorithm(struct walk *walk, struct der *der, const char *field)
@@ -217,7 +235,7 @@ static void check_rdn(struct walk *walk, struct der rdn, const char *field)
             refuse(walk, field);
             return;
         }
-        if (!any_is_strict(tag, content) || bytes_compare(before, whole) >= 0)
+        if (!is_string(tag) || !any_is_strict(tag, content) || bytes_compare(before, whole) >= 0)
             tolerate(walk, field);
         before = whole;
     }

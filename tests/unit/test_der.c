@@ -679,6 +679,8 @@ static void forms(void **state)
          BYTES("\x30\x16\x31\x14\x30\x08\x06\x03\x55\x04\x03\x0c\x01\x41"
                "\x30\x08\x06\x03\x55\x04\x03\x0c\x01\x41"),
          LEAFD_MALFORMED, LEAFD_OK},
+        {SUBJECT, BYTES("\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x06\x01\x41"),
+         LEAFD_MALFORMED, LEAFD_OK}, /* no string */
         {SUBJECT, BYTES("\x31\x00"), LEAFD_MALFORMED, LEAFD_MALFORMED},
         /* validity */
         {VALIDITY, BYTES("\x30\x0f" UTC), LEAFD_MALFORMED, LEAFD_MALFORMED},
