@@ -55,16 +55,17 @@ bool reply_route_send(const struct reply_route *route, struct bytes datagram)
 
 struct bytes reply_route_source(const struct reply_route *route)
 {
+    const char *path = route->peer.un.sun_path;
     size_t head = offsetof(struct sockaddr_un, sun_path);
+    size_t len = route->peer_len > head ? route->peer_len - head : 0;
 
     switch (route->peer.any.sa_family) {
     case AF_INET:
         return (struct bytes){(const uint8_t *)&route->peer.in4.sin_addr, 4};
     case AF_INET6:
         return (struct bytes){(const uint8_t *)&route->peer.in6.sin6_addr, 16};
-    default:
-        return (struct bytes){(const uint8_t *)route->peer.un.sun_path,
-                              route->peer_len > head ? route->peer_len - head : 0};
+    default: /* a path ends with its NUL; an abstract name begins with one and has all its octets */
+        return (struct bytes){(const uint8_t *)path, len && path[0] ? strnlen(path, len) : len};
     }
 }
 

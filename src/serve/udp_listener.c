@@ -38,8 +38,10 @@ struct endpoint {
         struct sockaddr any;
         struct sockaddr_in in4;
         struct sockaddr_in6 in6;
-    } own; /* UDP alone */
-    bool is_wildcard;
+        struct sockaddr_un un;
+    } own;
+    socklen_t own_len;
+    bool is_wildcard; /* UDP: bound to all addresses */
 };
 
 struct slot {
@@ -124,12 +126,8 @@ static bool is_from(const struct endpoint *endpoint, const struct reply_route *r
 
 static bool is_from_path(const struct endpoint *endpoint, const struct reply_route *route)
 {
-    struct bytes source = reply_route_source(route);
-
-    /* The kernel counts the path's NUL. */
-    return endpoint->listen->is_unix && endpoint->listen->path && source.len > 0 &&
-           strnlen((const char *)source.data, source.len) == strlen(endpoint->listen->path) &&
-           memcmp(source.data, endpoint->listen->path, strlen(endpoint->listen->path)) == 0;
+    return endpoint->listen->is_unix && endpoint->own_len == route->peer_len &&
+           memcmp(&endpoint->own.un, &route->peer.un, route->peer_len) == 0;
 }
 
 /* Did one of our own listeners send this? Two of them must never talk to each other. */
@@ -418,13 +416,13 @@ static bool ask_for_local(int fd, const struct endpoint *endpoint)
 
 static bool read_own_address(struct endpoint *endpoint)
 {
-    socklen_t len = sizeof(endpoint->own);
-
-    if (getsockname(endpoint->fd, &endpoint->own.any, &len) == -1)
+    endpoint->own_len = sizeof(endpoint->own);
+    if (getsockname(endpoint->fd, &endpoint->own.any, &endpoint->own_len) == -1)
         return false;
-    endpoint->is_wildcard = endpoint->own.any.sa_family == AF_INET
-                                ? endpoint->own.in4.sin_addr.s_addr == htonl(INADDR_ANY)
-                                : IN6_IS_ADDR_UNSPECIFIED(&endpoint->own.in6.sin6_addr);
+    if (endpoint->own.any.sa_family == AF_INET)
+        endpoint->is_wildcard = endpoint->own.in4.sin_addr.s_addr == htonl(INADDR_ANY);
+    else if (endpoint->own.any.sa_family == AF_INET6)
+        endpoint->is_wildcard = IN6_IS_ADDR_UNSPECIFIED(&endpoint->own.in6.sin6_addr);
     return true;
 }
 
@@ -440,8 +438,8 @@ static enum leafd_err endpoint_init(struct endpoint *endpoint, const struct conf
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &send_wait, sizeof(send_wait)) == -1 ||
         !set_flag(fd, SOL_SOCKET, SO_TIMESTAMPNS))
         goto bad;
-    if (listen->is_unix ? !set_flag(fd, SOL_SOCKET, SO_PASSCRED)
-                        : !read_own_address(endpoint) || !ask_for_local(fd, endpoint))
+    if (!read_own_address(endpoint) ||
+        !(listen->is_unix ? set_flag(fd, SOL_SOCKET, SO_PASSCRED) : ask_for_local(fd, endpoint)))
         goto bad;
     return LEAFD_OK;
 bad:
