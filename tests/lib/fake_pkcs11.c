@@ -1,0 +1,1453 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A PKCS#11 module that does what a test tells it to: slow, full, failing, hanging, crashing, gone
+ * and back. Its keys are PEM files and OpenSSL signs with them.
+ *
+ * The environment variable FAKE_PKCS11_CONTROL names the control file, read in C_Initialize and
+ * again whenever it changed (looked at in every call). Write a new file and rename it over the old
+ * one. Lines are `name = value`; # begins a comment. FUNCTION is C_Sign, C_Login, …, or `all`.
+ *
+ *   tokens = leafd other        labels, one slot each (default: leafd)
+ *   key = token=0 label=ca id=01 file=/ca.pem [public=/other.pem] [flags=a,b]   one key pair per
+ * line flags: extractable, always-authenticate, no-sign, no-public (no public object), no-modulus
+ * (the private key does not show it) pin = 1234                  (default 1234) pin_flags =
+ * count-low final-try locked no-pin login_required = yes | no first_slot = 0              changing
+ * it renumbers the slots: sessions and login are lost present = yes | no          no: the tokens
+ * are out, sessions and login are lost session_epoch = 0           changing it closes all sessions,
+ * and so logs out object_offset = 0           added to every object handle: old handles are wrong,
+ * or another's max_sessions = 0            what C_GetTokenInfo says; 0 is "not known" session_limit
+ * = 0           CKR_SESSION_COUNT from so many on; 0 is none cannot_lock = yes | no C_Initialize
+ * with CKF_OS_LOCKING_OK gives CKR_CANT_LOCK no_mechanism = CKM_RSA_PKCS CKM_ECDSA      (numbers do
+ * too) latency.FUNCTION = 5000     microseconds fail.FUNCTION = CKR_DEVICE_ERROR 3 [1]     the next
+ * 3 calls (0: all), after 1 that is good hang.FUNCTION = 1 [0]       so many next calls hang until
+ * the control file changes crash.FUNCTION = 1 [0]      the next call dies of SIGSEGV corrupt = 1 so
+ * many next signatures are wrong counters = /file            lines `name value`, fixed width, kept
+ * up to date through mmap; %p is the pid. What stands there is added to, so a process that follows
+ * goes on counting.
+ *
+ * Threads: every function from any thread, as CKF_OS_LOCKING_OK promises; one lock around the
+ * state, not held while it waits or signs. */
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/ecdsa.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+#include <p11-kit/pkcs11.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TOKENS_MAX = 4, KEYS_MAX = 16, SESSIONS_MAX = 1024, LINE_MAX_BYTES = 1024, GONE_MAX = 16 };
+
+/* ---- names ---- */
+
+#define FUNCTIONS(X)                                                                               \
+    X(C_Initialize)                                                                                \
+    X(C_Finalize)                                                                                  \
+    X(C_GetInfo)                                                                                   \
+    X(C_GetSlotList)                                                                               \
+    X(C_GetSlotInfo)                                                                               \
+    X(C_GetTokenInfo)                                                                              \
+    X(C_GetMechanismList)                                                                          \
+    X(C_GetMechanismInfo)                                                                          \
+    X(C_OpenSession)                                                                               \
+    X(C_CloseSession)                                                                              \
+    X(C_CloseAllSessions)                                                                          \
+    X(C_GetSessionInfo)                                                                            \
+    X(C_Login)                                                                                     \
+    X(C_Logout)                                                                                    \
+    X(C_GetAttributeValue)                                                                         \
+    X(C_FindObjectsInit)                                                                           \
+    X(C_FindObjects)                                                                               \
+    X(C_FindObjectsFinal)                                                                          \
+    X(C_SignInit)                                                                                  \
+    X(C_Sign)
+
+enum function {
+#define ENUM(name) FN_##name,
+    FUNCTIONS(ENUM)
+#undef ENUM
+        FN_COUNT
+};
+
+static const char *const function_names[FN_COUNT] = {
+#define NAME(name) #name,
+    FUNCTIONS(NAME)
+#undef NAME
+};
+
+#define NUMBER(name)                                                                               \
+    {                                                                                              \
+#name, name                                                                                \
+    }
+static const struct named {
+    const char *name;
+    CK_ULONG value;
+} numbers[] = {
+    NUMBER(CKR_OK),
+    NUMBER(CKR_HOST_MEMORY),
+    NUMBER(CKR_SLOT_ID_INVALID),
+    NUMBER(CKR_GENERAL_ERROR),
+    NUMBER(CKR_FUNCTION_FAILED),
+    NUMBER(CKR_ARGUMENTS_BAD),
+    NUMBER(CKR_CANT_LOCK),
+    NUMBER(CKR_DATA_INVALID),
+    NUMBER(CKR_DEVICE_ERROR),
+    NUMBER(CKR_DEVICE_MEMORY),
+    NUMBER(CKR_DEVICE_REMOVED),
+    NUMBER(CKR_FUNCTION_CANCELED),
+    NUMBER(CKR_KEY_HANDLE_INVALID),
+    NUMBER(CKR_MECHANISM_INVALID),
+    NUMBER(CKR_OBJECT_HANDLE_INVALID),
+    NUMBER(CKR_OPERATION_ACTIVE),
+    NUMBER(CKR_OPERATION_NOT_INITIALIZED),
+    NUMBER(CKR_PIN_INCORRECT),
+    NUMBER(CKR_PIN_EXPIRED),
+    NUMBER(CKR_PIN_LOCKED),
+    NUMBER(CKR_SESSION_CLOSED),
+    NUMBER(CKR_SESSION_COUNT),
+    NUMBER(CKR_SESSION_HANDLE_INVALID),
+    NUMBER(CKR_TOKEN_NOT_PRESENT),
+    NUMBER(CKR_TOKEN_NOT_RECOGNIZED),
+    NUMBER(CKR_USER_NOT_LOGGED_IN),
+    NUMBER(CKR_CRYPTOKI_NOT_INITIALIZED),
+    NUMBER(CKM_RSA_PKCS),
+    NUMBER(CKM_SHA256_RSA_PKCS),
+    NUMBER(CKM_ECDSA),
+    NUMBER(CKM_ECDSA_SHA256),
+    NUMBER(CKM_ECDSA_SHA384),
+};
+#undef NUMBER
+
+/* What the control file says that it does not understand is the test's mistake: end loudly. */
+__attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    fputs("fake_pkcs11: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    abort();
+}
+
+static CK_ULONG number_of(const char *word)
+{
+    char *end;
+    CK_ULONG value = strtoul(word, &end, 0);
+
+    if (*word && !*end)
+        return value;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        if (strcmp(word, numbers[i].name) == 0)
+            return numbers[i].value;
+    die("unknown number \"%s\"", word);
+}
+
+/* ---- state: all of it under the lock ---- */
+
+struct fault {
+    CK_RV rv;
+    bool forever;
+    unsigned count; /* calls still to fail */
+    unsigned after; /* good calls before */
+};
+
+struct fake_key {
+    unsigned token;
+    char label[64];
+    uint8_t id[32];
+    size_t id_len;
+    EVP_PKEY *key;
+    EVP_PKEY *shown; /* what the public object shows; often the same */
+    bool extractable, always_authenticate, no_sign, no_public, no_modulus;
+};
+
+struct config {
+    char token[TOKENS_MAX][33];
+    unsigned token_count;
+    struct fake_key key[KEYS_MAX];
+    unsigned key_count;
+    char pin[256];
+    CK_FLAGS pin_flags; /* set */
+    bool no_pin;
+    bool login_required;
+    CK_SLOT_ID first_slot;
+    bool present;
+    unsigned long session_epoch;
+    unsigned long object_offset;
+    CK_ULONG max_sessions;
+    unsigned session_limit;
+    bool cannot_lock;
+    CK_MECHANISM_TYPE gone[GONE_MAX];
+    unsigned gone_count;
+    long latency_us[FN_COUNT];
+    struct fault fail[FN_COUNT];
+    struct fault hang[FN_COUNT];
+    struct fault crash[FN_COUNT];
+    unsigned corrupt;
+    char counters[512];
+};
+
+struct fake_session {
+    CK_SESSION_HANDLE handle; /* 0: free */
+    unsigned token;
+    CK_FLAGS flags;
+    bool busy; /* a call is using it: a second one is a race */
+    bool finding;
+    bool signing;
+    CK_MECHANISM_TYPE mechanism;
+    unsigned sign_key;
+    CK_OBJECT_HANDLE found[2 * KEYS_MAX];
+    unsigned found_count, found_at;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pid_t pid; /* 0: not initialised */
+    char control[512];
+    struct stat control_stat;
+    _Atomic unsigned control_version;
+    struct config config;
+    struct fake_session session[SESSIONS_MAX];
+    CK_SESSION_HANDLE next_handle;
+    unsigned open;
+    bool logged_in[TOKENS_MAX];
+    bool bad_pin[TOKENS_MAX];
+    bool one_caller; /* initialised without locks */
+    unsigned callers;
+} fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* ---- counters ---- */
+
+enum counter {
+    COUNT_INITIALIZE,
+    COUNT_LOGIN,
+    COUNT_LOGIN_BAD,
+    COUNT_LOGIN_AFTER_BAD,
+    COUNT_SESSIONS_OPEN,
+    COUNT_SESSIONS_PEAK,
+    COUNT_SIGN,
+    COUNT_FORK_USE,
+    COUNT_RACE,
+    COUNT_NAMED,
+    COUNTERS = COUNT_NAMED + FN_COUNT
+};
+static const char *const counter_names[COUNT_NAMED] = {
+    "initialize", "login",    "login_bad", "login_after_bad", "sessions_open", "sessions_peak",
+    "sign",       "fork_use", "race",
+};
+enum { COUNTER_LINE = 48, COUNTER_NAME = 26 };
+
+static struct {
+    char path[512];
+    uint64_t value[COUNTERS];
+    char *map;
+} counters;
+
+static void counter_show(unsigned i)
+{
+    char line[COUNTER_LINE + 1];
+
+    if (!counters.map)
+        return;
+    snprintf(line, sizeof(line), "%-*s %020llu\n", COUNTER_NAME,
+             i < COUNT_NAMED ? counter_names[i] : function_names[i - COUNT_NAMED],
+             (unsigned long long)counters.value[i]);
+    memcpy(counters.map + (size_t)i * COUNTER_LINE, line, COUNTER_LINE);
+}
+
+static void counter_set(unsigned i, uint64_t value)
+{
+    counters.value[i] = value;
+    counter_show(i);
+}
+
+static void counter_add(unsigned i)
+{
+    counter_set(i, counters.value[i] + 1);
+}
+
+static void counters_open(const char *wanted)
+{
+    size_t size = (size_t)COUNTERS * COUNTER_LINE;
+    char path[sizeof(counters.path) + 16];
+    const char *pid = strstr(wanted, "%p");
+    struct stat st;
+    int fd;
+
+    if (!*wanted || strcmp(wanted, counters.path) == 0)
+        return;
+    if (counters.map)
+        munmap(counters.map, size);
+    counters.map = NULL;
+    memset(counters.value, 0, sizeof(counters.value));
+    snprintf(counters.path, sizeof(counters.path), "%s", wanted);
+    if (pid)
+        snprintf(path, sizeof(path), "%.*s%ld%s", (int)(pid - wanted), wanted, (long)getpid(),
+                 pid + 2);
+    else
+        snprintf(path, sizeof(path), "%s", wanted);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd == -1 || fstat(fd, &st) == -1 || ftruncate(fd, (off_t)size) == -1)
+        die("%s: %s", path, strerror(errno));
+    counters.map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (counters.map == MAP_FAILED)
+        die("%s: mmap: %s", path, strerror(errno));
+    close(fd);
+    for (unsigned i = 0; i < COUNTERS; i++) {
+        if (st.st_size == (off_t)size && i != COUNT_SESSIONS_OPEN)
+            counters.value[i] =
+                strtoull(counters.map + (size_t)i * COUNTER_LINE + COUNTER_NAME, NULL, 10);
+        counter_show(i);
+    }
+}
+
+/* ---- the control file ---- */
+
+static EVP_PKEY *read_key(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    EVP_PKEY *key = file ? PEM_read_PrivateKey(file, NULL, NULL, NULL) : NULL;
+
+    if (!key)
+        die("%s: no PEM private key", path);
+    fclose(file);
+    return key;
+}
+
+static void parse_id(const char *hex, struct fake_key *key)
+{
+    unsigned octet;
+
+    for (key->id_len = 0; key->id_len < sizeof(key->id) && sscanf(hex, "%2x", &octet) == 1;
+         hex += 2)
+        key->id[key->id_len++] = (uint8_t)octet;
+}
+
+static void parse_key_flag(const char *flag, struct fake_key *key)
+{
+    if (strcmp(flag, "extractable") == 0)
+        key->extractable = true;
+    else if (strcmp(flag, "always-authenticate") == 0)
+        key->always_authenticate = true;
+    else if (strcmp(flag, "no-sign") == 0)
+        key->no_sign = true;
+    else if (strcmp(flag, "no-public") == 0)
+        key->no_public = true;
+    else if (strcmp(flag, "no-modulus") == 0)
+        key->no_modulus = true;
+    else
+        die("unknown key flag \"%s\"", flag);
+}
+
+static void parse_key(char *value, struct config *config)
+{
+    struct fake_key *key = &config->key[config->key_count];
+    char *outer;
+    char *inner;
+
+    if (config->key_count == KEYS_MAX)
+        die("more than %d keys", KEYS_MAX);
+    for (char *word = strtok_r(value, " ", &outer); word; word = strtok_r(NULL, " ", &outer)) {
+        char *equals = strchr(word, '=');
+
+        if (!equals)
+            die("key: \"%s\" has no =", word);
+        *equals++ = '\0';
+        if (strcmp(word, "token") == 0)
+            key->token = (unsigned)number_of(equals);
+        else if (strcmp(word, "label") == 0)
+            snprintf(key->label, sizeof(key->label), "%s", equals);
+        else if (strcmp(word, "id") == 0)
+            parse_id(equals, key);
+        else if (strcmp(word, "file") == 0)
+            key->key = read_key(equals);
+        else if (strcmp(word, "public") == 0)
+            key->shown = read_key(equals);
+        else if (strcmp(word, "flags") == 0)
+            for (char *flag = strtok_r(equals, ",", &inner); flag;
+                 flag = strtok_r(NULL, ",", &inner))
+                parse_key_flag(flag, key);
+        else
+            die("key: unknown \"%s\"", word);
+    }
+    if (!key->key)
+        die("key without file=");
+    if (!key->shown && EVP_PKEY_up_ref(key->key) == 1)
+        key->shown = key->key;
+    config->key_count++;
+}
+
+static void parse_pin_flags(char *value, struct config *config)
+{
+    char *next;
+
+    for (char *word = strtok_r(value, " ", &next); word; word = strtok_r(NULL, " ", &next)) {
+        if (strcmp(word, "count-low") == 0)
+            config->pin_flags |= CKF_USER_PIN_COUNT_LOW;
+        else if (strcmp(word, "final-try") == 0)
+            config->pin_flags |= CKF_USER_PIN_FINAL_TRY;
+        else if (strcmp(word, "locked") == 0)
+            config->pin_flags |= CKF_USER_PIN_LOCKED;
+        else if (strcmp(word, "no-pin") == 0)
+            config->no_pin = true;
+        else
+            die("unknown pin flag \"%s\"", word);
+    }
+}
+
+static void parse_tokens(char *value, struct config *config)
+{
+    char *next;
+
+    config->token_count = 0;
+    for (char *word = strtok_r(value, " ", &next); word; word = strtok_r(NULL, " ", &next)) {
+        if (config->token_count == TOKENS_MAX)
+            die("more than %d tokens", TOKENS_MAX);
+        snprintf(config->token[config->token_count++], sizeof(config->token[0]), "%s", word);
+    }
+}
+
+static void parse_gone(char *value, struct config *config)
+{
+    char *next;
+
+    for (char *word = strtok_r(value, " ", &next); word; word = strtok_r(NULL, " ", &next)) {
+        if (config->gone_count == GONE_MAX)
+            die("more than %d mechanisms gone", GONE_MAX);
+        config->gone[config->gone_count++] = number_of(word);
+    }
+}
+
+/* "fail.C_Sign", "latency.all", … */
+static void parse_fault(char *name, char *value, struct config *config)
+{
+    char *dot = strchr(name, '.');
+    char first[64] = "";
+    unsigned count = 0;
+    unsigned after = 0;
+    bool known = false;
+
+    *dot++ = '\0';
+    for (unsigned i = 0; i < FN_COUNT; i++) {
+        if (strcmp(dot, "all") != 0 && strcmp(dot, function_names[i]) != 0)
+            continue;
+        known = true;
+        if (strcmp(name, "latency") == 0) {
+            config->latency_us[i] = (long)number_of(value);
+        } else if (strcmp(name, "fail") == 0) {
+            if (sscanf(value, "%63s %u %u", first, &count, &after) < 1)
+                die("fail.%s: no CKR", dot);
+            config->fail[i] = (struct fault){number_of(first), count == 0, count, after};
+        } else if (strcmp(name, "hang") == 0 || strcmp(name, "crash") == 0) {
+            if (sscanf(value, "%u %u", &count, &after) < 1)
+                die("%s.%s: no number", name, dot);
+            *(name[0] == 'h' ? &config->hang[i] : &config->crash[i]) =
+                (struct fault){CKR_OK, false, count, after};
+        } else {
+            die("unknown \"%s.%s\"", name, dot);
+        }
+    }
+    if (!known)
+        die("unknown function \"%s\"", dot);
+}
+
+static bool yes_or_no(const char *value)
+{
+    if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+        die("\"%s\" is neither yes nor no", value);
+    return *value == 'y';
+}
+
+static void parse_line(char *name, char *value, struct config *config)
+{
+    if (strchr(name, '.'))
+        parse_fault(name, value, config);
+    else if (strcmp(name, "tokens") == 0)
+        parse_tokens(value, config);
+    else if (strcmp(name, "key") == 0)
+        parse_key(value, config);
+    else if (strcmp(name, "pin") == 0)
+        snprintf(config->pin, sizeof(config->pin), "%s", value);
+    else if (strcmp(name, "pin_flags") == 0)
+        parse_pin_flags(value, config);
+    else if (strcmp(name, "login_required") == 0)
+        config->login_required = yes_or_no(value);
+    else if (strcmp(name, "first_slot") == 0)
+        config->first_slot = number_of(value);
+    else if (strcmp(name, "present") == 0)
+        config->present = yes_or_no(value);
+    else if (strcmp(name, "session_epoch") == 0)
+        config->session_epoch = number_of(value);
+    else if (strcmp(name, "object_offset") == 0)
+        config->object_offset = number_of(value);
+    else if (strcmp(name, "max_sessions") == 0)
+        config->max_sessions = number_of(value);
+    else if (strcmp(name, "session_limit") == 0)
+        config->session_limit = (unsigned)number_of(value);
+    else if (strcmp(name, "cannot_lock") == 0)
+        config->cannot_lock = yes_or_no(value);
+    else if (strcmp(name, "no_mechanism") == 0)
+        parse_gone(value, config);
+    else if (strcmp(name, "corrupt") == 0)
+        config->corrupt = (unsigned)number_of(value);
+    else if (strcmp(name, "counters") == 0)
+        snprintf(config->counters, sizeof(config->counters), "%s", value);
+    else
+        die("unknown line \"%s\"", name);
+}
+
+static void config_clear(struct config *config)
+{
+    for (unsigned i = 0; i < config->key_count; i++) {
+        EVP_PKEY_free(config->key[i].key);
+        EVP_PKEY_free(config->key[i].shown);
+    }
+    memset(config, 0, sizeof(*config));
+}
+
+static char *trim(char *text)
+{
+    size_t len;
+
+    text += strspn(text, " \t");
+    len = strlen(text);
+    while (len && strchr(" \t\n", text[len - 1]))
+        text[--len] = '\0';
+    return text;
+}
+
+static void config_read(FILE *file, struct config *config)
+{
+    char line[LINE_MAX_BYTES];
+
+    *config = (struct config){.token = {"leafd"},
+                              .token_count = 1,
+                              .pin = "1234",
+                              .login_required = true,
+                              .present = true};
+    while (fgets(line, sizeof(line), file)) {
+        char *text = trim(line);
+        char *equals = strchr(text, '=');
+
+        if (!*text || *text == '#')
+            continue;
+        if (!equals)
+            die("\"%s\" has no =", text);
+        *equals = '\0';
+        parse_line(trim(text), trim(equals + 1), config);
+    }
+}
+
+static void sessions_lose(void)
+{
+    for (unsigned i = 0; i < SESSIONS_MAX; i++)
+        fake.session[i] = (struct fake_session){0};
+    memset(fake.logged_in, 0, sizeof(fake.logged_in));
+    fake.open = 0;
+    counter_set(COUNT_SESSIONS_OPEN, 0);
+}
+
+/* With the lock held. */
+static void control_follow(void)
+{
+    struct config *now = &fake.config;
+    struct config next;
+    struct stat st;
+    FILE *file;
+
+    if (!*fake.control || stat(fake.control, &st) == -1)
+        return;
+    if (fake.control_version && st.st_ino == fake.control_stat.st_ino &&
+        st.st_size == fake.control_stat.st_size &&
+        st.st_mtim.tv_sec == fake.control_stat.st_mtim.tv_sec &&
+        st.st_mtim.tv_nsec == fake.control_stat.st_mtim.tv_nsec)
+        return;
+    file = fopen(fake.control, "re");
+    if (!file)
+        return;
+    config_read(file, &next);
+    fclose(file);
+    counters_open(next.counters);
+    if (!next.present || next.first_slot != now->first_slot ||
+        next.session_epoch != now->session_epoch)
+        sessions_lose();
+    config_clear(now);
+    *now = next;
+    fake.control_stat = st;
+    atomic_fetch_add(&fake.control_version, 1);
+}
+
+/* ---- around every call ---- */
+
+static bool fault_due(struct fault *fault)
+{
+    if (!fault->forever && !fault->count)
+        return false;
+    if (fault->after) {
+        fault->after--;
+        return false;
+    }
+    if (!fault->forever)
+        fault->count--;
+    return true;
+}
+
+static void sleep_us(long us)
+{
+    struct timespec left = {us / 1000000, us % 1000000 * 1000};
+
+    while (nanosleep(&left, &left) == -1 && errno == EINTR)
+        ;
+}
+
+static void hang(unsigned version)
+{
+    while (atomic_load(&fake.control_version) == version) {
+        sleep_us(10000);
+        pthread_mutex_lock(&fake.lock);
+        control_follow();
+        pthread_mutex_unlock(&fake.lock);
+    }
+}
+
+/* Counts, and does what the control file wants to happen. Anything but CKR_OK is the call's result.
+ */
+static CK_RV enter(enum function fn)
+{
+    bool hangs;
+    bool crashes;
+    long latency;
+    unsigned version;
+    CK_RV rv = CKR_OK;
+
+    pthread_mutex_lock(&fake.lock);
+    if (fake.pid && fake.pid != getpid()) {
+        counter_add(COUNT_FORK_USE);
+        pthread_mutex_unlock(&fake.lock);
+        return CKR_CRYPTOKI_NOT_INITIALIZED;
+    }
+    control_follow();
+    counter_add(COUNT_NAMED + fn);
+    if (fake.one_caller && fake.callers)
+        counter_add(COUNT_RACE);
+    fake.callers++;
+    crashes = fault_due(&fake.config.crash[fn]);
+    hangs = fault_due(&fake.config.hang[fn]);
+    latency = fake.config.latency_us[fn];
+    version = atomic_load(&fake.control_version);
+    if (fault_due(&fake.config.fail[fn]))
+        rv = fake.config.fail[fn].rv;
+    if (rv == CKR_OK && !fake.pid && fn != FN_C_Initialize)
+        rv = CKR_CRYPTOKI_NOT_INITIALIZED;
+    pthread_mutex_unlock(&fake.lock);
+
+    if (crashes) {
+        signal(SIGSEGV, SIG_DFL);
+        raise(SIGSEGV);
+    }
+    if (latency)
+        sleep_us(latency);
+    if (hangs)
+        hang(version);
+    /* The caller's lock, until leave() or until it waits for something. */
+    pthread_mutex_lock(&fake.lock);
+    return rv;
+}
+
+static CK_RV leave(CK_RV rv)
+{
+    if (fake.callers)
+        fake.callers--;
+    pthread_mutex_unlock(&fake.lock);
+    return rv;
+}
+
+/* Then enter() has not taken the lock. */
+static bool is_forked(void)
+{
+    return fake.pid && fake.pid != getpid();
+}
+
+#define CALL(fn, body)                                                                             \
+    do {                                                                                           \
+        CK_RV call_rv_ = enter(fn);                                                                \
+                                                                                                   \
+        if (is_forked())                                                                           \
+            return call_rv_;                                                                       \
+        return leave(call_rv_ == CKR_OK ? (body) : call_rv_);                                      \
+    } while (0)
+
+/* ---- slots and tokens; with the lock held from here on ---- */
+
+static bool slot_token(CK_SLOT_ID slot, unsigned *ret)
+{
+    if (slot < fake.config.first_slot || slot - fake.config.first_slot >= fake.config.token_count)
+        return false;
+    *ret = (unsigned)(slot - fake.config.first_slot);
+    return true;
+}
+
+static void fill(unsigned char *field, size_t width, const char *text)
+{
+    size_t len = strlen(text);
+
+    memset(field, ' ', width);
+    memcpy(field, text, len < width ? len : width);
+}
+
+static CK_RV do_initialize(const CK_C_INITIALIZE_ARGS *args)
+{
+    const char *control = getenv("FAKE_PKCS11_CONTROL");
+
+    if (fake.pid == getpid())
+        return CKR_CRYPTOKI_ALREADY_INITIALIZED;
+    if (!control)
+        die("FAKE_PKCS11_CONTROL is not set");
+    if (strcmp(fake.control, control) != 0) {
+        snprintf(fake.control, sizeof(fake.control), "%s", control);
+        atomic_store(&fake.control_version, 0);
+    }
+    control_follow();
+    if (!atomic_load(&fake.control_version))
+        die("%s: %s", control, strerror(errno));
+    if (fake.config.cannot_lock && args && (args->flags & CKF_OS_LOCKING_OK))
+        return CKR_CANT_LOCK;
+    sessions_lose();
+    memset(fake.bad_pin, 0, sizeof(fake.bad_pin));
+    fake.one_caller = fake.config.cannot_lock;
+    fake.pid = getpid();
+    counter_add(COUNT_INITIALIZE);
+    return CKR_OK;
+}
+
+static CK_RV fake_initialize(void *args)
+{
+    CALL(FN_C_Initialize, do_initialize(args));
+}
+
+static CK_RV do_finalize(void)
+{
+    sessions_lose();
+    fake.pid = 0;
+    return CKR_OK;
+}
+
+static CK_RV fake_finalize(void *reserved)
+{
+    (void)reserved;
+    CALL(FN_C_Finalize, do_finalize());
+}
+
+static CK_RV do_info(CK_INFO *info)
+{
+    memset(info, 0, sizeof(*info));
+    info->cryptokiVersion.major = 2;
+    info->cryptokiVersion.minor = 40;
+    fill(info->manufacturerID, sizeof(info->manufacturerID), "leafd tests");
+    fill(info->libraryDescription, sizeof(info->libraryDescription), "fake module");
+    return CKR_OK;
+}
+
+static CK_RV fake_info(CK_INFO *info)
+{
+    CALL(FN_C_GetInfo, do_info(info));
+}
+
+static CK_RV do_slots(CK_BBOOL present, CK_SLOT_ID *slots, CK_ULONG *count)
+{
+    CK_ULONG have = !present || fake.config.present ? fake.config.token_count : 0;
+
+    if (slots && *count < have) {
+        *count = have;
+        return CKR_BUFFER_TOO_SMALL;
+    }
+    for (CK_ULONG i = 0; slots && i < have; i++)
+        slots[i] = fake.config.first_slot + i;
+    *count = have;
+    return CKR_OK;
+}
+
+static CK_RV fake_slots(CK_BBOOL present, CK_SLOT_ID *slots, CK_ULONG *count)
+{
+    CALL(FN_C_GetSlotList, do_slots(present, slots, count));
+}
+
+static CK_RV do_slot_info(CK_SLOT_ID slot, CK_SLOT_INFO *info)
+{
+    unsigned token;
+
+    if (!slot_token(slot, &token))
+        return CKR_SLOT_ID_INVALID;
+    memset(info, 0, sizeof(*info));
+    fill(info->slotDescription, sizeof(info->slotDescription), "fake slot");
+    fill(info->manufacturerID, sizeof(info->manufacturerID), "leafd tests");
+    info->flags = CKF_REMOVABLE_DEVICE | (fake.config.present ? CKF_TOKEN_PRESENT : 0);
+    return CKR_OK;
+}
+
+static CK_RV fake_slot_info(CK_SLOT_ID slot, CK_SLOT_INFO *info)
+{
+    CALL(FN_C_GetSlotInfo, do_slot_info(slot, info));
+}
+
+static CK_RV do_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
+{
+    char serial[17];
+    unsigned token;
+
+    if (!slot_token(slot, &token))
+        return CKR_SLOT_ID_INVALID;
+    if (!fake.config.present)
+        return CKR_TOKEN_NOT_PRESENT;
+    memset(info, 0, sizeof(*info));
+    snprintf(serial, sizeof(serial), "%016u", token + 1);
+    fill(info->label, sizeof(info->label), fake.config.token[token]);
+    fill(info->manufacturerID, sizeof(info->manufacturerID), "leafd tests");
+    fill(info->model, sizeof(info->model), "fake");
+    fill(info->serialNumber, sizeof(info->serialNumber), serial);
+    info->flags = CKF_TOKEN_INITIALIZED | fake.config.pin_flags |
+                  (fake.config.login_required ? CKF_LOGIN_REQUIRED : 0) |
+                  (fake.config.no_pin ? 0 : CKF_USER_PIN_INITIALIZED);
+    info->ulMaxSessionCount = fake.config.max_sessions;
+    info->ulSessionCount = CK_UNAVAILABLE_INFORMATION;
+    info->ulMaxPinLen = 255;
+    return CKR_OK;
+}
+
+static CK_RV fake_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
+{
+    CALL(FN_C_GetTokenInfo, do_token_info(slot, info));
+}
+
+static const CK_MECHANISM_TYPE mechanisms[] = {CKM_RSA_PKCS, CKM_SHA256_RSA_PKCS, CKM_ECDSA,
+                                               CKM_ECDSA_SHA256, CKM_ECDSA_SHA384};
+enum { MECHANISMS = sizeof(mechanisms) / sizeof(mechanisms[0]) };
+
+static bool has_mechanism(CK_MECHANISM_TYPE mechanism)
+{
+    bool has = false;
+
+    for (unsigned i = 0; i < MECHANISMS; i++)
+        has |= mechanisms[i] == mechanism;
+    for (unsigned i = 0; i < fake.config.gone_count; i++)
+        has &= fake.config.gone[i] != mechanism;
+    return has;
+}
+
+static CK_RV do_mechanisms(CK_MECHANISM_TYPE *list, CK_ULONG *count)
+{
+    CK_ULONG have = 0;
+
+    for (unsigned i = 0; i < MECHANISMS; i++) {
+        if (!has_mechanism(mechanisms[i]))
+            continue;
+        if (list && have < *count)
+            list[have] = mechanisms[i];
+        have++;
+    }
+    if (list && *count < have) {
+        *count = have;
+        return CKR_BUFFER_TOO_SMALL;
+    }
+    *count = have;
+    return CKR_OK;
+}
+
+static CK_RV fake_mechanisms(CK_SLOT_ID slot, CK_MECHANISM_TYPE *list, CK_ULONG *count)
+{
+    (void)slot;
+    CALL(FN_C_GetMechanismList, do_mechanisms(list, count));
+}
+
+static CK_RV do_mechanism_info(CK_MECHANISM_TYPE mechanism, CK_MECHANISM_INFO *info)
+{
+    if (!has_mechanism(mechanism))
+        return CKR_MECHANISM_INVALID;
+    *info = (CK_MECHANISM_INFO){.flags = CKF_SIGN};
+    return CKR_OK;
+}
+
+static CK_RV fake_mechanism_info(CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism,
+                                 CK_MECHANISM_INFO *info)
+{
+    (void)slot;
+    CALL(FN_C_GetMechanismInfo, do_mechanism_info(mechanism, info));
+}
+
+/* ---- sessions and login ---- */
+
+static struct fake_session *find_session(CK_SESSION_HANDLE handle)
+{
+    for (unsigned i = 0; handle && i < SESSIONS_MAX; i++)
+        if (fake.session[i].handle == handle)
+            return &fake.session[i];
+    return NULL;
+}
+
+static CK_RV do_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *ret)
+{
+    unsigned token;
+
+    if (!slot_token(slot, &token))
+        return CKR_SLOT_ID_INVALID;
+    if (!fake.config.present)
+        return CKR_TOKEN_NOT_PRESENT;
+    if (!(flags & CKF_SERIAL_SESSION))
+        return CKR_SESSION_PARALLEL_NOT_SUPPORTED;
+    if (fake.config.session_limit && fake.open >= fake.config.session_limit)
+        return CKR_SESSION_COUNT;
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        if (fake.session[i].handle)
+            continue;
+        fake.session[i] =
+            (struct fake_session){.handle = ++fake.next_handle, .token = token, .flags = flags};
+        *ret = fake.next_handle;
+        fake.open++;
+        counter_set(COUNT_SESSIONS_OPEN, fake.open);
+        if (fake.open > counters.value[COUNT_SESSIONS_PEAK])
+            counter_set(COUNT_SESSIONS_PEAK, fake.open);
+        return CKR_OK;
+    }
+    return CKR_SESSION_COUNT;
+}
+
+static CK_RV fake_open(CK_SLOT_ID slot, CK_FLAGS flags, void *application, CK_NOTIFY notify,
+                       CK_SESSION_HANDLE *ret)
+{
+    (void)application;
+    (void)notify;
+    CALL(FN_C_OpenSession, do_open(slot, flags, ret));
+}
+
+static CK_RV do_close(CK_SESSION_HANDLE handle)
+{
+    struct fake_session *session = find_session(handle);
+    unsigned token;
+    bool last = true;
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (session->busy)
+        counter_add(COUNT_RACE);
+    token = session->token;
+    *session = (struct fake_session){0};
+    counter_set(COUNT_SESSIONS_OPEN, --fake.open);
+    for (unsigned i = 0; i < SESSIONS_MAX; i++)
+        last &= !fake.session[i].handle || fake.session[i].token != token;
+    if (last)
+        fake.logged_in[token] = false;
+    return CKR_OK;
+}
+
+static CK_RV fake_close(CK_SESSION_HANDLE handle)
+{
+    CALL(FN_C_CloseSession, do_close(handle));
+}
+
+static CK_RV do_close_all(CK_SLOT_ID slot)
+{
+    unsigned token;
+
+    if (!slot_token(slot, &token))
+        return CKR_SLOT_ID_INVALID;
+    for (unsigned i = 0; i < SESSIONS_MAX; i++)
+        if (fake.session[i].handle && fake.session[i].token == token)
+            (void)do_close(fake.session[i].handle);
+    return CKR_OK;
+}
+
+static CK_RV fake_close_all(CK_SLOT_ID slot)
+{
+    CALL(FN_C_CloseAllSessions, do_close_all(slot));
+}
+
+static CK_RV do_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
+{
+    const struct fake_session *session = find_session(handle);
+    bool rw;
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    rw = session->flags & CKF_RW_SESSION;
+    *info = (CK_SESSION_INFO){.slotID = fake.config.first_slot + session->token,
+                              .flags = session->flags};
+    if (fake.logged_in[session->token])
+        info->state = rw ? CKS_RW_USER_FUNCTIONS : CKS_RO_USER_FUNCTIONS;
+    else
+        info->state = rw ? CKS_RW_PUBLIC_SESSION : CKS_RO_PUBLIC_SESSION;
+    return CKR_OK;
+}
+
+static CK_RV fake_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
+{
+    CALL(FN_C_GetSessionInfo, do_session_info(handle, info));
+}
+
+static CK_RV do_login(CK_SESSION_HANDLE handle, const unsigned char *pin, CK_ULONG len)
+{
+    const struct fake_session *session = find_session(handle);
+
+    counter_add(COUNT_LOGIN);
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (fake.bad_pin[session->token])
+        counter_add(COUNT_LOGIN_AFTER_BAD);
+    if (fake.config.pin_flags & CKF_USER_PIN_LOCKED)
+        return CKR_PIN_LOCKED;
+    if (fake.logged_in[session->token])
+        return CKR_USER_ALREADY_LOGGED_IN;
+    if (!pin || len != strlen(fake.config.pin) || memcmp(pin, fake.config.pin, len) != 0) {
+        counter_add(COUNT_LOGIN_BAD);
+        fake.bad_pin[session->token] = true;
+        return CKR_PIN_INCORRECT;
+    }
+    fake.logged_in[session->token] = true;
+    fake.bad_pin[session->token] = false;
+    return CKR_OK;
+}
+
+static CK_RV fake_login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, unsigned char *pin,
+                        CK_ULONG len)
+{
+    (void)user;
+    CALL(FN_C_Login, do_login(handle, pin, len));
+}
+
+static CK_RV do_logout(CK_SESSION_HANDLE handle)
+{
+    const struct fake_session *session = find_session(handle);
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (!fake.logged_in[session->token])
+        return CKR_USER_NOT_LOGGED_IN;
+    fake.logged_in[session->token] = false;
+    return CKR_OK;
+}
+
+static CK_RV fake_logout(CK_SESSION_HANDLE handle)
+{
+    CALL(FN_C_Logout, do_logout(handle));
+}
+
+/* ---- objects: key i is private handle 2i+1 and public handle 2i+2, plus the offset ---- */
+
+static bool find_object(const struct fake_session *session, CK_OBJECT_HANDLE handle,
+                        unsigned *ret_key, bool *ret_private)
+{
+    CK_OBJECT_HANDLE at = handle - fake.config.object_offset - 1;
+
+    if (handle <= fake.config.object_offset || at / 2 >= fake.config.key_count)
+        return false;
+    *ret_key = (unsigned)(at / 2);
+    *ret_private = at % 2 == 0;
+    if (fake.config.key[*ret_key].token != session->token)
+        return false;
+    return *ret_private ? fake.logged_in[session->token] || !fake.config.login_required
+                        : !fake.config.key[*ret_key].no_public;
+}
+
+struct value {
+    uint8_t data[1024];
+    size_t len;
+};
+
+static bool value_of(struct value *value, const void *data, size_t len)
+{
+    memcpy(value->data, data, len);
+    value->len = len;
+    return true;
+}
+
+static bool value_bool(struct value *value, bool yes)
+{
+    CK_BBOOL octet = yes ? CK_TRUE : CK_FALSE;
+
+    return value_of(value, &octet, sizeof(octet));
+}
+
+static bool value_ulong(struct value *value, CK_ULONG number)
+{
+    return value_of(value, &number, sizeof(number));
+}
+
+/* In an OCTET STRING, as PKCS#11 2.40 wants it. */
+static bool value_point(struct value *value, EVP_PKEY *key)
+{
+    size_t len;
+
+    if (EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, value->data + 2,
+                                        126, &len) != 1)
+        return false;
+    value->data[0] = 0x04;
+    value->data[1] = (uint8_t)len;
+    value->len = len + 2;
+    return true;
+}
+
+static bool value_bn(struct value *value, EVP_PKEY *key, const char *param)
+{
+    BIGNUM *number = NULL;
+
+    if (EVP_PKEY_get_bn_param(key, param, &number) != 1)
+        return false;
+    value->len = (size_t)BN_bn2bin(number, value->data);
+    BN_free(number);
+    return true;
+}
+
+/* False: no such attribute. */
+static bool attribute_value(const struct fake_key *key, bool is_private, CK_ATTRIBUTE_TYPE type,
+                            struct value *value)
+{
+    bool is_rsa = EVP_PKEY_is_a(key->key, "RSA");
+    EVP_PKEY *shown = is_private ? key->key : key->shown;
+
+    switch (type) {
+    case CKA_CLASS:
+        return value_ulong(value, is_private ? CKO_PRIVATE_KEY : CKO_PUBLIC_KEY);
+    case CKA_TOKEN:
+        return value_bool(value, true);
+    case CKA_PRIVATE:
+        return value_bool(value, is_private);
+    case CKA_LABEL:
+        return value_of(value, key->label, strlen(key->label));
+    case CKA_ID:
+        return value_of(value, key->id, key->id_len);
+    case CKA_KEY_TYPE:
+        return value_ulong(value, is_rsa ? CKK_RSA : CKK_EC);
+    case CKA_SIGN:
+        return is_private && value_bool(value, !key->no_sign);
+    case CKA_ALWAYS_AUTHENTICATE:
+        return is_private && value_bool(value, key->always_authenticate);
+    case CKA_SENSITIVE:
+    case CKA_ALWAYS_SENSITIVE:
+    case CKA_NEVER_EXTRACTABLE:
+        return is_private && value_bool(value, !key->extractable);
+    case CKA_EXTRACTABLE:
+        return is_private && value_bool(value, key->extractable);
+    case CKA_MODULUS:
+        return is_rsa && !(is_private && key->no_modulus) &&
+               value_bn(value, shown, OSSL_PKEY_PARAM_RSA_N);
+    case CKA_PUBLIC_EXPONENT:
+        return is_rsa && value_bn(value, shown, OSSL_PKEY_PARAM_RSA_E);
+    case CKA_EC_POINT: /* private keys seldom show it */
+        return !is_rsa && !is_private && value_point(value, shown);
+    default:
+        return false;
+    }
+}
+
+static CK_RV do_attributes(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *list,
+                           CK_ULONG count)
+{
+    const struct fake_session *session = find_session(handle);
+    unsigned key;
+    bool is_private;
+    CK_RV rv = CKR_OK;
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (!find_object(session, object, &key, &is_private))
+        return CKR_OBJECT_HANDLE_INVALID;
+    for (CK_ULONG i = 0; i < count; i++) {
+        struct value value;
+
+        if (!attribute_value(&fake.config.key[key], is_private, list[i].type, &value)) {
+            list[i].ulValueLen = CK_UNAVAILABLE_INFORMATION;
+            rv = CKR_ATTRIBUTE_TYPE_INVALID;
+        } else if (list[i].pValue && list[i].ulValueLen < value.len) {
+            list[i].ulValueLen = CK_UNAVAILABLE_INFORMATION;
+            rv = CKR_BUFFER_TOO_SMALL;
+        } else {
+            if (list[i].pValue)
+                memcpy(list[i].pValue, value.data, value.len);
+            list[i].ulValueLen = value.len;
+        }
+    }
+    return rv;
+}
+
+static CK_RV fake_attributes(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *list,
+                             CK_ULONG count)
+{
+    CALL(FN_C_GetAttributeValue, do_attributes(handle, object, list, count));
+}
+
+static bool object_matches(const struct fake_key *key, bool is_private, const CK_ATTRIBUTE *wanted,
+                           CK_ULONG count)
+{
+    for (CK_ULONG i = 0; i < count; i++) {
+        struct value value;
+
+        if (!attribute_value(key, is_private, wanted[i].type, &value) ||
+            value.len != wanted[i].ulValueLen ||
+            (value.len && memcmp(value.data, wanted[i].pValue, value.len) != 0))
+            return false;
+    }
+    return true;
+}
+
+static CK_RV do_find_init(CK_SESSION_HANDLE handle, const CK_ATTRIBUTE *wanted, CK_ULONG count)
+{
+    struct fake_session *session = find_session(handle);
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (session->finding)
+        return CKR_OPERATION_ACTIVE;
+    session->finding = true;
+    session->found_count = session->found_at = 0;
+    for (unsigned i = 0; i < 2 * fake.config.key_count; i++) {
+        CK_OBJECT_HANDLE object = fake.config.object_offset + i + 1;
+        unsigned key;
+        bool is_private;
+
+        if (find_object(session, object, &key, &is_private) &&
+            object_matches(&fake.config.key[key], is_private, wanted, count))
+            session->found[session->found_count++] = object;
+    }
+    return CKR_OK;
+}
+
+static CK_RV fake_find_init(CK_SESSION_HANDLE handle, CK_ATTRIBUTE *wanted, CK_ULONG count)
+{
+    CALL(FN_C_FindObjectsInit, do_find_init(handle, wanted, count));
+}
+
+static CK_RV do_find(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE *out, CK_ULONG max, CK_ULONG *ret)
+{
+    struct fake_session *session = find_session(handle);
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (!session->finding)
+        return CKR_OPERATION_NOT_INITIALIZED;
+    for (*ret = 0; *ret < max && session->found_at < session->found_count; (*ret)++)
+        out[*ret] = session->found[session->found_at++];
+    return CKR_OK;
+}
+
+static CK_RV fake_find(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE *out, CK_ULONG max, CK_ULONG *ret)
+{
+    CALL(FN_C_FindObjects, do_find(handle, out, max, ret));
+}
+
+static CK_RV do_find_final(CK_SESSION_HANDLE handle)
+{
+    struct fake_session *session = find_session(handle);
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (!session->finding)
+        return CKR_OPERATION_NOT_INITIALIZED;
+    session->finding = false;
+    return CKR_OK;
+}
+
+static CK_RV fake_find_final(CK_SESSION_HANDLE handle)
+{
+    CALL(FN_C_FindObjectsFinal, do_find_final(handle));
+}
+
+/* ---- signing ---- */
+
+static CK_RV do_sign_init(CK_SESSION_HANDLE handle, const CK_MECHANISM *mechanism,
+                          CK_OBJECT_HANDLE object)
+{
+    struct fake_session *session = find_session(handle);
+    unsigned key;
+    bool is_private;
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (session->signing)
+        return CKR_OPERATION_ACTIVE;
+    if (fake.config.login_required && !fake.logged_in[session->token])
+        return CKR_USER_NOT_LOGGED_IN;
+    if (!find_object(session, object, &key, &is_private) || !is_private)
+        return CKR_KEY_HANDLE_INVALID;
+    if (!has_mechanism(mechanism->mechanism))
+        return CKR_MECHANISM_INVALID;
+    session->signing = true;
+    session->mechanism = mechanism->mechanism;
+    session->sign_key = key;
+    return CKR_OK;
+}
+
+static CK_RV fake_sign_init(CK_SESSION_HANDLE handle, CK_MECHANISM *mechanism,
+                            CK_OBJECT_HANDLE object)
+{
+    CALL(FN_C_SignInit, do_sign_init(handle, mechanism, object));
+}
+
+/* ECDSA-Sig-Value to r||s. */
+static bool split_ecdsa(const uint8_t *der, size_t len, size_t half, uint8_t *out)
+{
+    ECDSA_SIG *pair = d2i_ECDSA_SIG(NULL, &der, (long)len);
+    bool ok = pair && BN_bn2binpad(ECDSA_SIG_get0_r(pair), out, (int)half) > 0 &&
+              BN_bn2binpad(ECDSA_SIG_get0_s(pair), out + half, (int)half) > 0;
+
+    ECDSA_SIG_free(pair);
+    return ok;
+}
+
+/* Without the lock: this is where the time goes. */
+static bool sign_software(EVP_PKEY *key, CK_MECHANISM_TYPE mechanism, const uint8_t *data,
+                          size_t data_len, uint8_t *out, size_t *len)
+{
+    const EVP_MD *md = mechanism == CKM_ECDSA_SHA384 ? EVP_sha384() : EVP_sha256();
+    bool is_rsa = EVP_PKEY_is_a(key, "RSA");
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    uint8_t raw[1024];
+    size_t raw_len = sizeof(raw);
+    unsigned digest_len = 0;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key, NULL);
+    bool on_message = mechanism != CKM_RSA_PKCS && mechanism != CKM_ECDSA;
+    bool ok = ctx && EVP_PKEY_sign_init(ctx) == 1;
+
+    if (ok && is_rsa)
+        ok = EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) == 1;
+    if (ok && on_message) {
+        ok = EVP_Digest(data, data_len, digest, &digest_len, md, NULL) == 1 &&
+             EVP_PKEY_CTX_set_signature_md(ctx, md) == 1;
+        data = digest;
+        data_len = digest_len;
+    }
+    ok = ok && EVP_PKEY_sign(ctx, raw, &raw_len, data, data_len) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    if (ok && is_rsa) {
+        memcpy(out, raw, raw_len);
+        *len = raw_len;
+    } else if (ok) {
+        *len = 2 * (((size_t)EVP_PKEY_get_bits(key) + 7) / 8);
+        ok = split_ecdsa(raw, raw_len, *len / 2, out);
+    }
+    ERR_clear_error();
+    return ok;
+}
+
+static CK_RV do_sign(CK_SESSION_HANDLE handle, const uint8_t *data, CK_ULONG data_len, uint8_t *out,
+                     CK_ULONG *len)
+{
+    struct fake_session *session = find_session(handle);
+    uint8_t signature[1024];
+    size_t signature_len = 0;
+    CK_MECHANISM_TYPE mechanism;
+    EVP_PKEY *key;
+    bool ok;
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (session->busy)
+        counter_add(COUNT_RACE);
+    if (!session->signing || session->sign_key >= fake.config.key_count)
+        return CKR_OPERATION_NOT_INITIALIZED;
+    session->signing = false;
+    session->busy = true;
+    mechanism = session->mechanism;
+    key = fake.config.key[session->sign_key].key;
+    if (EVP_PKEY_up_ref(key) != 1)
+        return CKR_HOST_MEMORY;
+    pthread_mutex_unlock(&fake.lock);
+    ok = sign_software(key, mechanism, data, data_len, signature, &signature_len);
+    EVP_PKEY_free(key);
+    pthread_mutex_lock(&fake.lock);
+    session = find_session(handle); /* it may have been lost meanwhile */
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    session->busy = false;
+    if (!ok)
+        return CKR_DATA_INVALID;
+    if (*len < signature_len) {
+        *len = signature_len;
+        return CKR_BUFFER_TOO_SMALL;
+    }
+    if (fake.config.corrupt) {
+        fake.config.corrupt--;
+        signature[signature_len / 2] ^= 1;
+    }
+    memcpy(out, signature, signature_len);
+    *len = signature_len;
+    counter_add(COUNT_SIGN);
+    return CKR_OK;
+}
+
+/* A C_Sign that fails ends the operation too. */
+static CK_RV sign_ended(CK_SESSION_HANDLE handle, CK_RV rv)
+{
+    struct fake_session *session = find_session(handle);
+
+    if (session)
+        session->signing = false;
+    return rv;
+}
+
+static CK_RV fake_sign(CK_SESSION_HANDLE handle, unsigned char *data, CK_ULONG data_len,
+                       unsigned char *out, CK_ULONG *len)
+{
+    CK_RV rv = enter(FN_C_Sign);
+
+    if (is_forked())
+        return rv;
+    return leave(rv == CKR_OK ? do_sign(handle, data, data_len, out, len) : sign_ended(handle, rv));
+}
+
+/* ---- the list ---- */
+
+/* Nobody should call these; one that does gets an answer instead of a jump to address 0. */
+static CK_RV not_supported(void)
+{
+    return CKR_FUNCTION_NOT_SUPPORTED;
+}
+
+CK_RV C_GetFunctionList(CK_FUNCTION_LIST **ret)
+{
+    static CK_FUNCTION_LIST list;
+    void (**function)(void) = (void (**)(void))(void *)&list.C_Initialize;
+    size_t count = (sizeof(list) - offsetof(CK_FUNCTION_LIST, C_Initialize)) / sizeof(*function);
+
+    for (size_t i = 0; i < count; i++)
+        function[i] = (void (*)(void))not_supported;
+    list.version.major = 2;
+    list.version.minor = 40;
+    list.C_Initialize = fake_initialize;
+    list.C_Finalize = fake_finalize;
+    list.C_GetInfo = fake_info;
+    list.C_GetFunctionList = C_GetFunctionList;
+    list.C_GetSlotList = fake_slots;
+    list.C_GetSlotInfo = fake_slot_info;
+    list.C_GetTokenInfo = fake_token_info;
+    list.C_GetMechanismList = fake_mechanisms;
+    list.C_GetMechanismInfo = fake_mechanism_info;
+    list.C_OpenSession = fake_open;
+    list.C_CloseSession = fake_close;
+    list.C_CloseAllSessions = fake_close_all;
+    list.C_GetSessionInfo = fake_session_info;
+    list.C_Login = fake_login;
+    list.C_Logout = fake_logout;
+    list.C_GetAttributeValue = fake_attributes;
+    list.C_FindObjectsInit = fake_find_init;
+    list.C_FindObjects = fake_find;
+    list.C_FindObjectsFinal = fake_find_final;
+    list.C_SignInit = fake_sign_init;
+    list.C_Sign = fake_sign;
+    *ret = &list;
+    return CKR_OK;
+}
