@@ -1,0 +1,1119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Backends: key files; the native one over the fake module (tests/lib/fake_pkcs11.c), where each
+ * failure can be made; and over a real SoftHSM token, when there is SoftHSM. */
+#include "config.h"
+
+#include "pkcs11/backend.h"
+#include "pkcs11/ca_make.h"
+#include "pkcs11/pin.h"
+#include "pkcs11/token_report.h"
+#include "tests/lib/unit.h"
+
+#include <fcntl.h>
+#include <openssl/ec.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+#include <openssl/x509v3.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum key { KEY_P256, KEY_P256_OTHER, KEY_P384, KEY_RSA, KEY_RSA_OTHER, KEY_ED25519, KEYS };
+
+/* Made once: keys, their files, and a CA certificate for each. */
+static char dir[] = "/tmp/test_backend.XXXXXX";
+static struct {
+    char key_path[KEYS][96];
+    struct ca *ca[KEYS];
+    char control[96];
+    char counters[96];
+    char module[512];
+} all;
+
+/* One test's configuration. */
+struct fixture {
+    struct conf conf;
+    struct conf_env env;
+    struct ca_set *cas;
+    struct secret pin;
+    struct backend *backend;
+    struct why why;
+    char uri[128];
+};
+
+/* ---- keys and certificates ---- */
+
+static EVP_PKEY *make_key(enum key key)
+{
+    switch (key) {
+    case KEY_P256:
+    case KEY_P256_OTHER:
+        return EVP_EC_gen("P-256");
+    case KEY_P384:
+        return EVP_EC_gen("P-384");
+    case KEY_RSA:
+    case KEY_RSA_OTHER:
+        return EVP_RSA_gen(2048);
+    default:
+        return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    }
+}
+
+static X509 *make_certificate(EVP_PKEY *key, EVP_PKEY *signer, const EVP_MD *md)
+{
+    X509 *cert = X509_new();
+    X509_NAME *name = X509_get_subject_name(cert);
+    X509V3_CTX ctx;
+    static const struct {
+        int nid;
+        const char *value;
+    } rows[] = {{NID_basic_constraints, "critical,CA:TRUE,pathlen:0"},
+                {NID_key_usage, "critical,keyCertSign,cRLSign"},
+                {NID_subject_key_identifier, "hash"}};
+
+    X509_set_version(cert, X509_VERSION_3);
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), 17);
+    X509_gmtime_adj(X509_getm_notBefore(cert), -86400);
+    X509_gmtime_adj(X509_getm_notAfter(cert), 86400);
+    X509_set_pubkey(cert, key);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)"test CA", -1, -1,
+                               0);
+    X509_set_issuer_name(cert, name);
+    X509V3_set_ctx(&ctx, cert, cert, NULL, NULL, 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &ctx, rows[i].nid, rows[i].value);
+
+        assert_int_equal(X509_add_ext(cert, extension, -1), 1);
+        X509_EXTENSION_free(extension);
+    }
+    assert_true(X509_sign(cert, signer, md) > 0);
+    return cert;
+}
+
+static struct ca *make_ca(EVP_PKEY *key, const EVP_MD *md)
+{
+    X509 *cert = make_certificate(key, key, md);
+    unsigned char *der = NULL;
+    int len = i2d_X509(cert, &der);
+    struct ca *ca;
+    struct why why = {""};
+
+    if (ca_read((struct bytes){der, (size_t)len}, 0, false, &ca, &why) != LEAFD_OK)
+        fail_msg("%s", why.text);
+    OPENSSL_free(der);
+    X509_free(cert);
+    return ca;
+}
+
+static void write_key(const char *path, EVP_PKEY *key)
+{
+    FILE *file = fopen(path, "w");
+
+    assert_non_null(file);
+    assert_int_equal(PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL), 1);
+    fclose(file);
+}
+
+static int make_all(void **state)
+{
+    const char *build = getenv("top_builddir");
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(all.control, sizeof(all.control), "%s/control", dir);
+    snprintf(all.module, sizeof(all.module), "%s/tests/lib/fake_pkcs11.so", build ? build : ".");
+    for (int i = 0; i < KEYS; i++) {
+        EVP_PKEY *key = make_key((enum key)i);
+
+        snprintf(all.key_path[i], sizeof(all.key_path[i]), "%s/key%d.pem", dir, i);
+        write_key(all.key_path[i], key);
+        all.ca[i] = make_ca(key, i == KEY_P384      ? EVP_sha384()
+                                 : i == KEY_ED25519 ? NULL
+                                                    : EVP_sha256());
+        EVP_PKEY_free(key);
+    }
+    return 0;
+}
+
+static int remove_all(void **state)
+{
+    char command[128];
+
+    (void)state;
+    for (int i = 0; i < KEYS; i++)
+        ca_unref(all.ca[i]);
+    snprintf(command, sizeof(command), "rm -rf %s", dir);
+    return system(command);
+}
+
+/* ---- fixtures ---- */
+
+static int fixture_new(void **state)
+{
+    static unsigned number;
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+    assert_non_null(fixture);
+    snprintf(all.counters, sizeof(all.counters), "%s/counters.%u", dir, number++);
+    snprintf(fixture->uri, sizeof(fixture->uri), "pkcs11:token=leafd;object=ca;type=private");
+    fixture->env = (struct conf_env){(char *)"FAKE_PKCS11_CONTROL", all.control};
+    fixture->conf = (struct conf){
+        .ca_count = 1,
+        .ca = {{(char *)"ca.pem", fixture->uri}},
+        .token_module = all.module,
+        .token_env = &fixture->env,
+        .token_env_count = 1,
+        .token_sessions = 4,
+        .token_timeout_ms = 5000,
+    };
+    *state = fixture;
+    return 0;
+}
+
+static int fixture_free(void **state)
+{
+    struct fixture *fixture = *state;
+
+    backend_close(fixture->backend);
+    ca_set_unref(fixture->cas);
+    secret_clear(&fixture->pin);
+    free(fixture);
+    return 0;
+}
+
+static void set_ca(struct fixture *fixture, enum key key)
+{
+    const struct ca *list[] = {all.ca[key]};
+
+    ca_set_unref(fixture->cas);
+    fixture->cas = ca_set_new(list, 1, NULL);
+    assert_non_null(fixture->cas);
+}
+
+static void set_pin(struct fixture *fixture, const char *pin)
+{
+    assert_int_equal(secret_set(&fixture->pin, bytes_of(pin)), LEAFD_OK);
+}
+
+/* Writes the control file: what is given, and where the counters go. */
+__attribute__((format(printf, 1, 2))) static void control(const char *format, ...)
+{
+    char next[128];
+    va_list args;
+    FILE *file;
+
+    snprintf(next, sizeof(next), "%s.next", all.control);
+    file = fopen(next, "w");
+    assert_non_null(file);
+    va_start(args, format);
+    vfprintf(file, format, args);
+    va_end(args);
+    fprintf(file, "\ncounters = %s\n", all.counters);
+    fclose(file);
+    assert_int_equal(rename(next, all.control), 0);
+}
+
+static unsigned long counter(const char *name)
+{
+    FILE *file = fopen(all.counters, "r");
+    char line[64];
+    char found[32];
+    unsigned long value;
+
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file)) {
+        if (sscanf(line, "%31s %lu", found, &value) == 2 && strcmp(found, name) == 0) {
+            fclose(file);
+            return value;
+        }
+    }
+    fclose(file);
+    fail_msg("no counter %s", name);
+    return 0;
+}
+
+static enum leafd_err open_backend(struct fixture *fixture)
+{
+    fixture->why.text[0] = '\0';
+    return backend_open(&fixture->conf, fixture->cas, &fixture->pin, &fixture->backend,
+                        &fixture->why);
+}
+
+/* Good, or the test ends with the reason. */
+static void must_open(struct fixture *fixture)
+{
+    enum leafd_err err = open_backend(fixture);
+
+    if (err != LEAFD_OK)
+        fail_msg("%s: %s", err_name(err), fixture->why.text);
+}
+
+/* It must fail so, with a sentence that has `text`. */
+static void must_fail(struct fixture *fixture, enum leafd_err wanted, const char *text)
+{
+    enum leafd_err err = open_backend(fixture);
+
+    if (err != wanted || !strstr(fixture->why.text, text))
+        fail_msg("%s: %s; wanted %s with \"%s\"", err_name(err), fixture->why.text,
+                 err_name(wanted), text);
+    assert_null(fixture->backend);
+}
+
+/* The standard start: one key on one token, PIN 1234. With a backend open (which borrows CA and
+ * PIN) only the module gets to know of it. */
+static void simple(struct fixture *fixture, enum key key, const char *more)
+{
+    if (!fixture->backend) {
+        set_ca(fixture, key);
+        set_pin(fixture, "1234");
+    }
+    control("key = label=ca id=01 file=%s\n%s", all.key_path[key], more);
+}
+
+/* ---- signing ---- */
+
+static bool verifies(const struct ca *ca, struct bytes tbs, struct bytes signature)
+{
+    const char *md = ca->algorithm == SIG_ED25519        ? NULL
+                     : ca->algorithm == SIG_ECDSA_SHA384 ? "SHA384"
+                                                         : "SHA256";
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok = EVP_DigestVerifyInit_ex(ctx, NULL, md, NULL, NULL, ca->public_key, NULL) == 1 &&
+              EVP_DigestVerify(ctx, signature.data, signature.len, tbs.data, tbs.len) == 1;
+
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
+static enum leafd_err sign(struct backend_lane *lane, size_t index, const struct ca *ca,
+                           struct why *why)
+{
+    static _Atomic unsigned number;
+    uint8_t signature[1024];
+    char tbs[700];
+    size_t len = 0;
+    enum leafd_err err;
+
+    memset(tbs, 'x', sizeof(tbs));
+    snprintf(tbs, sizeof(tbs), "message %u", number++);
+    err = backend_lane_sign(lane, index, (struct bytes){(uint8_t *)tbs, sizeof(tbs)}, signature,
+                            sizeof(signature), &len, why);
+    if (err == LEAFD_OK &&
+        !verifies(ca, (struct bytes){(uint8_t *)tbs, sizeof(tbs)}, (struct bytes){signature, len}))
+        return LEAFD_MALFORMED;
+    return err;
+}
+
+static struct backend_lane *lane_of(struct fixture *fixture)
+{
+    struct backend_lane *lane;
+    enum leafd_err err = backend_lane_open(fixture->backend, &lane, &fixture->why);
+
+    if (err != LEAFD_OK)
+        fail_msg("%s: %s", err_name(err), fixture->why.text);
+    return lane;
+}
+
+static void must_sign(struct fixture *fixture, unsigned times)
+{
+    struct backend_lane *lane = lane_of(fixture);
+
+    for (unsigned i = 0; i < times; i++) {
+        enum leafd_err err = sign(lane, 0, fixture->cas->ca[0], &fixture->why);
+
+        if (err != LEAFD_OK)
+            fail_msg("signature %u: %s: %s", i, err_name(err), fixture->why.text);
+    }
+    backend_lane_close(lane);
+}
+
+struct crowd {
+    struct fixture *fixture;
+    unsigned times;
+    _Atomic unsigned failures;
+};
+
+static void *sign_in_crowd(void *ctx)
+{
+    struct crowd *crowd = ctx;
+    struct backend_lane *lane;
+
+    if (backend_lane_open(crowd->fixture->backend, &lane, NULL) != LEAFD_OK) {
+        crowd->failures++;
+        return NULL;
+    }
+    for (unsigned i = 0; i < crowd->times; i++)
+        if (sign(lane, 0, crowd->fixture->cas->ca[0], NULL) != LEAFD_OK)
+            crowd->failures++;
+    backend_lane_close(lane);
+    return NULL;
+}
+
+/* `threads` lanes at once; returns how many signatures failed. */
+static unsigned sign_together(struct fixture *fixture, unsigned threads, unsigned times)
+{
+    struct crowd crowd = {.fixture = fixture, .times = times};
+    pthread_t thread[16];
+
+    assert_true(threads <= 16);
+    for (unsigned i = 0; i < threads; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, sign_in_crowd, &crowd), 0);
+    for (unsigned i = 0; i < threads; i++)
+        pthread_join(thread[i], NULL);
+    return crowd.failures;
+}
+
+static struct backend_counters count(struct fixture *fixture)
+{
+    struct backend_counters counters;
+
+    backend_count(fixture->backend, &counters);
+    return counters;
+}
+
+/* ---- key files ---- */
+
+static void file_conf(struct fixture *fixture, enum key key, enum key ca)
+{
+    set_ca(fixture, ca);
+    fixture->conf.token_access = CONF_ACCESS_FILE;
+    fixture->conf.insecure_file_key = true;
+    fixture->conf.ca[0].key = all.key_path[key];
+}
+
+static void test_file_signs(void **state)
+{
+    struct fixture *fixture = *state;
+
+    for (int i = 0; i < KEYS; i++) {
+        file_conf(fixture, (enum key)i, (enum key)i);
+        must_open(fixture);
+        assert_int_equal(backend_lanes(fixture->backend), 4);
+        must_sign(fixture, 5);
+        assert_int_equal(sign_together(fixture, 4, 5), 0);
+        assert_int_equal(backend_check(fixture->backend, NULL), LEAFD_OK);
+        backend_close(fixture->backend);
+        fixture->backend = NULL;
+    }
+}
+
+static void test_file_is_refused_by_default(void **state)
+{
+    struct fixture *fixture = *state;
+
+    file_conf(fixture, KEY_P256, KEY_P256);
+    fixture->conf.insecure_file_key = false;
+    must_fail(fixture, LEAFD_CONFIG, "--insecure-file-key");
+}
+
+static void test_file_refusals(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[96];
+    FILE *file;
+
+    file_conf(fixture, KEY_P256_OTHER, KEY_P256);
+    must_fail(fixture, LEAFD_CONFIG, "not the key of the CA certificate");
+    file_conf(fixture, KEY_RSA, KEY_P256);
+    must_fail(fixture, LEAFD_CONFIG, "not the key of the CA certificate");
+    fixture->conf.ca[0].key = (char *)"/nonexistent/key.pem";
+    must_fail(fixture, LEAFD_CONFIG, "/nonexistent/key.pem");
+    snprintf(path, sizeof(path), "%s/empty", dir);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+    fixture->conf.ca[0].key = path;
+    must_fail(fixture, LEAFD_CONFIG, "not an unencrypted PEM private key");
+}
+
+static void test_lane_bounds(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backend_lane *lane;
+    uint8_t out[8];
+    size_t len;
+
+    file_conf(fixture, KEY_P256, KEY_P256);
+    must_open(fixture);
+    lane = lane_of(fixture);
+    assert_int_equal(backend_lane_sign(lane, 1, bytes_of("x"), out, sizeof(out), &len, NULL),
+                     LEAFD_INTERNAL);
+    assert_int_equal(backend_lane_sign(lane, 0, bytes_of("x"), out, sizeof(out), &len, NULL),
+                     LEAFD_TOO_LARGE);
+    backend_lane_close(lane);
+}
+
+/* ---- the native backend: starts that succeed ---- */
+
+static void test_native_signs(void **state)
+{
+    static const enum key keys[] = {KEY_P256, KEY_P384, KEY_RSA};
+    struct fixture *fixture = *state;
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        simple(fixture, keys[i], "");
+        must_open(fixture);
+        assert_int_equal(backend_lanes(fixture->backend), 4);
+        must_sign(fixture, 20);
+        assert_int_equal(sign_together(fixture, 4, 20), 0);
+        assert_int_equal(count(fixture).logins, 1);
+        assert_int_equal(count(fixture).retries, 0);
+        assert_int_equal(backend_check(fixture->backend, NULL), LEAFD_OK);
+        backend_close(fixture->backend);
+        fixture->backend = NULL;
+        assert_int_equal(counter("login"), i + 1);
+        assert_int_equal(counter("sessions_open"), 0);
+        assert_int_equal(counter("race"), 0);
+    }
+}
+
+static void test_native_hash_in_token(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_RSA, "no_mechanism = CKM_RSA_PKCS");
+    must_open(fixture);
+    must_sign(fixture, 3);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+    simple(fixture, KEY_P384, "no_mechanism = CKM_ECDSA");
+    must_open(fixture);
+    must_sign(fixture, 3);
+}
+
+static void test_native_makes_certificates(void **state)
+{
+    struct fixture *fixture = *state;
+    EVP_PKEY *key;
+    X509 *cert;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    key = backend_key(fixture->backend, 0);
+    assert_non_null(key);
+    assert_null(backend_key(fixture->backend, 1));
+    cert = make_certificate(all.ca[KEY_P256]->public_key, key, EVP_sha256());
+    assert_int_equal(X509_verify(cert, all.ca[KEY_P256]->public_key), 1);
+    X509_free(cert);
+    EVP_PKEY_free(key);
+}
+
+static void test_native_several_cas(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct ca *list[] = {all.ca[KEY_P256], all.ca[KEY_RSA]};
+    struct backend_lane *lane;
+
+    fixture->cas = ca_set_new(list, 2, all.ca[KEY_P384]);
+    set_pin(fixture, "1234");
+    fixture->conf.ca_count = 2;
+    fixture->conf.ca[1] =
+        (struct conf_ca){(char *)"two.pem", (char *)"pkcs11:token=second;object=two"};
+    fixture->conf.untrusted = CONF_UNTRUSTED_FILE;
+    fixture->conf.untrusted_ca =
+        (struct conf_ca){(char *)"bad.pem", (char *)"pkcs11:token=leafd;id=%07"};
+    control("tokens = leafd second\n"
+            "key = label=ca id=01 file=%s\nkey = label=bad id=07 file=%s\n"
+            "key = token=1 label=two id=01 file=%s\n",
+            all.key_path[KEY_P256], all.key_path[KEY_P384], all.key_path[KEY_RSA]);
+    must_open(fixture);
+    lane = lane_of(fixture);
+    assert_int_equal(sign(lane, 0, all.ca[KEY_P256], NULL), LEAFD_OK);
+    assert_int_equal(sign(lane, 1, all.ca[KEY_RSA], NULL), LEAFD_OK);
+    assert_int_equal(sign(lane, 2, all.ca[KEY_P384], NULL), LEAFD_OK);
+    assert_int_equal(sign(lane, 3, all.ca[KEY_P384], NULL), LEAFD_INTERNAL);
+    backend_lane_close(lane);
+    assert_int_equal(count(fixture).logins, 2); /* one per token */
+}
+
+static void test_native_without_login(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_P256, "login_required = no");
+    secret_clear(&fixture->pin);
+    must_open(fixture);
+    must_sign(fixture, 2);
+    assert_int_equal(counter("login"), 0);
+}
+
+/* ---- starts that fail ---- */
+
+static void test_module_errors(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_P256, "");
+    fixture->conf.token_module = NULL;
+    must_fail(fixture, LEAFD_CONFIG, "token.module");
+    fixture->conf.token_module = (char *)"/nonexistent/module.so";
+    must_fail(fixture, LEAFD_CONFIG, "/nonexistent/module.so");
+    fixture->conf.token_module = all.control;
+    must_fail(fixture, LEAFD_CONFIG, "cannot load");
+    fixture->conf.token_module = (char *)"libcmocka.so.0";
+    must_fail(fixture, LEAFD_CONFIG, "libcmocka.so.0");
+    fixture->conf.token_module = all.module;
+    simple(fixture, KEY_P256, "fail.C_Initialize = CKR_GENERAL_ERROR");
+    must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "C_Initialize: CKR_GENERAL_ERROR");
+    simple(fixture, KEY_P256, "fail.C_GetSlotList = CKR_DEVICE_ERROR");
+    must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "C_GetSlotList: CKR_DEVICE_ERROR");
+    simple(fixture, KEY_P256, "fail.C_OpenSession = 0x80000001");
+    must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "C_OpenSession: CKR 0x80000001");
+    simple(fixture, KEY_P256, "fail.C_FindObjects = CKR_DEVICE_ERROR");
+    must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "CKR_DEVICE_ERROR");
+    simple(fixture, KEY_P256, "fail.C_Sign = CKR_DEVICE_ERROR");
+    must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "C_Sign: CKR_DEVICE_ERROR");
+    assert_int_equal(counter("sessions_open"), 0);
+}
+
+static void test_token_errors(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_P256, "tokens = other");
+    must_fail(fixture, LEAFD_ABSENT, "the module has \"other\"");
+    simple(fixture, KEY_P256, "present = no");
+    must_fail(fixture, LEAFD_ABSENT, "no token");
+    simple(fixture, KEY_P256, "tokens = leafd leafd");
+    must_fail(fixture, LEAFD_CONFIG, "add serial=");
+    snprintf(fixture->uri, sizeof(fixture->uri),
+             "pkcs11:token=leafd;serial=0000000000000001;object=ca");
+    must_open(fixture);
+}
+
+static void test_key_errors(void **state)
+{
+    struct fixture *fixture = *state;
+
+    set_ca(fixture, KEY_P256);
+    set_pin(fixture, "1234");
+    control("key = label=other id=01 file=%s", all.key_path[KEY_P256]);
+    must_fail(fixture, LEAFD_ABSENT, "no private key");
+    control("key = label=ca id=01 file=%s\nkey = label=ca id=02ab file=%s", all.key_path[KEY_P256],
+            all.key_path[KEY_P256_OTHER]);
+    must_fail(fixture, LEAFD_CONFIG, "\"02ab\"");
+    control("key = label=ca id=01 file=%s flags=no-sign", all.key_path[KEY_P256]);
+    must_fail(fixture, LEAFD_CONFIG, "CKA_SIGN");
+    control("key = label=ca id=01 file=%s flags=always-authenticate", all.key_path[KEY_P256]);
+    must_fail(fixture, LEAFD_CONFIG, "CKA_ALWAYS_AUTHENTICATE");
+    simple(fixture, KEY_P256, "no_mechanism = CKM_ECDSA CKM_ECDSA_SHA256");
+    must_fail(fixture, LEAFD_CONFIG, "CKM_ECDSA");
+}
+
+static void test_key_is_not_the_certificates(void **state)
+{
+    struct fixture *fixture = *state;
+
+    set_ca(fixture, KEY_P256);
+    set_pin(fixture, "1234");
+    control("key = label=ca id=01 file=%s", all.key_path[KEY_P256_OTHER]);
+    must_fail(fixture, LEAFD_CONFIG, "is not the key of the CA certificate ca.pem");
+    control("key = label=ca id=01 file=%s", all.key_path[KEY_RSA]);
+    must_fail(fixture, LEAFD_CONFIG, "not the CA certificate's");
+    /* nothing to compare: the challenge tells */
+    control("key = label=ca id=01 file=%s flags=no-public", all.key_path[KEY_P256_OTHER]);
+    must_fail(fixture, LEAFD_CONFIG, "a challenge it signed does not verify");
+    control("key = label=ca id=01 file=%s flags=no-public", all.key_path[KEY_P384]);
+    must_fail(fixture, LEAFD_CONFIG, "a challenge it signed does not verify");
+    /* the public object of one, the private key of another */
+    control("key = label=ca id=01 file=%s public=%s", all.key_path[KEY_P256_OTHER],
+            all.key_path[KEY_P256]);
+    must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "does not verify");
+    set_ca(fixture, KEY_RSA);
+    control("key = label=ca id=01 file=%s", all.key_path[KEY_RSA_OTHER]);
+    must_fail(fixture, LEAFD_CONFIG, "is not the key of the CA certificate ca.pem");
+    control("key = label=ca id=01 file=%s flags=no-modulus,no-public", all.key_path[KEY_RSA_OTHER]);
+    must_fail(fixture, LEAFD_CONFIG, "a challenge it signed does not verify");
+}
+
+static void test_uri_errors_come_first(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_P256, "");
+    snprintf(fixture->uri, sizeof(fixture->uri), "pkcs11:token=leafd;object=ca;object=ca");
+    fixture->conf.token_module = (char *)"/nonexistent/module.so";
+    must_fail(fixture, LEAFD_CONFIG, "twice");
+}
+
+/* ---- the PIN ---- */
+
+static void test_wrong_pin_is_tried_once(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_P256, "");
+    set_pin(fixture, "4711-wrong");
+    must_fail(fixture, LEAFD_PIN, "CKR_PIN_INCORRECT");
+    assert_null(strstr(fixture->why.text, "4711"));
+    assert_int_equal(counter("login"), 1);
+    for (int i = 0; i < 3; i++) {
+        must_fail(fixture, LEAFD_PIN, "not tried again");
+        assert_null(strstr(fixture->why.text, "4711"));
+    }
+    assert_int_equal(counter("login"), 1);
+    set_pin(fixture, "1234"); /* the operator has corrected it */
+    must_open(fixture);
+    assert_int_equal(counter("login"), 2);
+}
+
+static void test_pin_flags(void **state)
+{
+    static const struct {
+        const char *flags;
+        const char *text;
+    } rows[] = {{"locked", "locked"}, {"final-try", "one PIN try left"}, {"no-pin", "no user PIN"}};
+    struct fixture *fixture = *state;
+    char line[64];
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        snprintf(line, sizeof(line), "pin_flags = %s", rows[i].flags);
+        simple(fixture, KEY_P256, line);
+        must_fail(fixture, LEAFD_PIN, rows[i].text);
+    }
+    assert_int_equal(counter("login"), 0);
+    simple(fixture, KEY_P256, "pin_flags = count-low"); /* a warning only */
+    must_open(fixture);
+}
+
+static void test_pin_errors_of_the_token(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_P256, "pin = 0815\nfail.C_Login = CKR_PIN_LOCKED");
+    set_pin(fixture, "0815");
+    must_fail(fixture, LEAFD_PIN, "CKR_PIN_LOCKED");
+    simple(fixture, KEY_P256, "pin = 0816\nfail.C_Login = CKR_PIN_EXPIRED");
+    set_pin(fixture, "0816");
+    must_fail(fixture, LEAFD_PIN, "CKR_PIN_EXPIRED");
+    /* not the PIN's fault: the same one may be sent again */
+    simple(fixture, KEY_P256, "pin = 0817\nfail.C_Login = CKR_DEVICE_ERROR 1");
+    set_pin(fixture, "0817");
+    must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "C_Login: CKR_DEVICE_ERROR");
+    must_open(fixture);
+}
+
+static void test_pin_of_the_uri(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[80];
+    FILE *file;
+
+    simple(fixture, KEY_P256, "");
+    secret_clear(&fixture->pin);
+    must_fail(fixture, LEAFD_PIN, "token.pin_file");
+    snprintf(fixture->uri, sizeof(fixture->uri), "pkcs11:token=leafd;object=ca?pin-value=1234");
+    must_open(fixture);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+    snprintf(path, sizeof(path), "%s/uri-pin", dir);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    fputs("1234\n", file);
+    fclose(file);
+    snprintf(fixture->uri, sizeof(fixture->uri), "pkcs11:token=leafd;object=ca?pin-source=file:%s",
+             path);
+    must_open(fixture);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+    /* a configured source goes before it */
+    snprintf(fixture->uri, sizeof(fixture->uri), "pkcs11:token=leafd;object=ca?pin-value=9999");
+    set_pin(fixture, "1234");
+    must_open(fixture);
+    assert_int_equal(counter("login_bad"), 0);
+}
+
+/* ---- sessions ---- */
+
+static void test_one_bad_session_costs_nothing(void **state)
+{
+    static const char *const errors[] = {
+        "CKR_SESSION_HANDLE_INVALID", "CKR_SESSION_CLOSED", "CKR_OPERATION_ACTIVE",
+        "CKR_DEVICE_ERROR",           "CKR_GENERAL_ERROR",  "CKR_FUNCTION_FAILED",
+        "CKR_DEVICE_MEMORY",          "CKR_HOST_MEMORY",    "0x80000005",
+    };
+    static const char *const calls[] = {"C_SignInit", "C_Sign"};
+    struct fixture *fixture = *state;
+    char line[80];
+    unsigned retries = 0;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        for (size_t j = 0; j < 2; j++) {
+            snprintf(line, sizeof(line), "fail.%s = %s 1", calls[j], errors[i]);
+            simple(fixture, KEY_P256, line);
+            must_sign(fixture, 3);
+            assert_int_equal(count(fixture).retries, ++retries);
+        }
+    }
+    assert_int_equal(count(fixture).logins, 1);
+    assert_int_equal(sign_together(fixture, 4, 10), 0);
+    assert_true(count(fixture).sessions <= 4);
+    assert_int_equal(counter("race"), 0);
+}
+
+static void test_what_a_session_cannot_mend(void **state)
+{
+    static const char *const lines[] = {
+        "fail.C_Sign = CKR_SESSION_HANDLE_INVALID 2", "fail.C_SignInit = CKR_DEVICE_ERROR 2",
+        "fail.C_SignInit = CKR_USER_NOT_LOGGED_IN 1", "fail.C_SignInit = CKR_KEY_HANDLE_INVALID 1",
+        "fail.C_Sign = CKR_DEVICE_REMOVED 1",
+    };
+    struct fixture *fixture = *state;
+    struct backend_lane *lane;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    lane = lane_of(fixture);
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        simple(fixture, KEY_P256, lines[i]);
+        assert_int_equal(sign(lane, 0, all.ca[KEY_P256], &fixture->why), LEAFD_TOKEN_UNAVAILABLE);
+        assert_non_null(strstr(fixture->why.text, "CKR_"));
+        assert_int_equal(sign(lane, 0, all.ca[KEY_P256], &fixture->why), LEAFD_OK);
+    }
+    backend_lane_close(lane);
+    assert_int_equal(count(fixture).logins, 1);
+}
+
+static void test_all_sessions_lost(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backend_lane *lane;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    lane = lane_of(fixture);
+    simple(fixture, KEY_P256, "session_epoch = 1");
+    /* a new session is not logged in: this is for the process that follows */
+    assert_int_equal(sign(lane, 0, all.ca[KEY_P256], &fixture->why), LEAFD_TOKEN_UNAVAILABLE);
+    backend_lane_close(lane);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+    must_open(fixture);
+    must_sign(fixture, 2);
+    simple(fixture, KEY_P256, "present = no\nsession_epoch = 1");
+    assert_int_equal(backend_check(fixture->backend, &fixture->why), LEAFD_TOKEN_UNAVAILABLE);
+    assert_non_null(strstr(fixture->why.text, "CKR_TOKEN_NOT_PRESENT"));
+}
+
+static void test_session_caps(void **state)
+{
+    struct fixture *fixture = *state;
+    char line[80];
+
+    for (unsigned limit = 1; limit <= 2; limit++) {
+        /* the token does not tell: learned from CKR_SESSION_COUNT */
+        snprintf(line, sizeof(line), "session_limit = %u\nlatency.C_Sign = 500", limit);
+        simple(fixture, KEY_P256, line);
+        must_open(fixture);
+        assert_int_equal(sign_together(fixture, 8, 10), 0);
+        assert_int_equal(backend_lanes(fixture->backend), limit);
+        assert_int_equal(count(fixture).sessions, limit);
+        backend_close(fixture->backend);
+        fixture->backend = NULL;
+        /* the token tells */
+        snprintf(line, sizeof(line), "session_limit = %u\nmax_sessions = %u", limit, limit);
+        simple(fixture, KEY_P256, line);
+        must_open(fixture);
+        assert_int_equal(backend_lanes(fixture->backend), limit);
+        assert_int_equal(sign_together(fixture, 8, 10), 0);
+        backend_close(fixture->backend);
+        fixture->backend = NULL;
+        assert_int_equal(counter("sessions_peak"), limit);
+        assert_int_equal(counter("race"), 0);
+    }
+}
+
+/* The only session holds the login: it is tried again, not closed. */
+static void test_only_session_fails_once(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_P256, "session_limit = 1");
+    must_open(fixture);
+    simple(fixture, KEY_P256, "session_limit = 1\nfail.C_Sign = CKR_DEVICE_ERROR 1");
+    must_sign(fixture, 2);
+    assert_int_equal(count(fixture).retries, 1);
+    assert_int_equal(count(fixture).logins, 1);
+}
+
+static void test_crowd_with_bad_sessions(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    simple(fixture, KEY_P256,
+           "latency.C_Sign = 200\nfail.C_Sign = CKR_SESSION_HANDLE_INVALID 1 40");
+    assert_int_equal(sign_together(fixture, 8, 20), 0);
+    assert_int_equal(count(fixture).logins, 1);
+    assert_int_equal(counter("race"), 0);
+}
+
+static void test_module_that_cannot_lock(void **state)
+{
+    struct fixture *fixture = *state;
+
+    simple(fixture, KEY_P256, "cannot_lock = yes");
+    must_open(fixture);
+    assert_int_equal(backend_lanes(fixture->backend), 1);
+    assert_int_equal(sign_together(fixture, 4, 10), 0);
+    assert_int_equal(counter("race"), 0);
+    assert_int_equal(counter("sessions_peak"), 1);
+}
+
+static void test_wrong_signature_is_not_released(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backend_lane *lane;
+
+    for (int i = 0; i < 2; i++) {
+        enum key key = i ? KEY_RSA : KEY_P256;
+
+        simple(fixture, key, "");
+        must_open(fixture);
+        lane = lane_of(fixture);
+        simple(fixture, key, "corrupt = 1");
+        assert_int_equal(sign(lane, 0, all.ca[key], &fixture->why), LEAFD_INTERNAL);
+        assert_int_equal(sign(lane, 0, all.ca[key], &fixture->why), LEAFD_OK);
+        backend_lane_close(lane);
+        backend_close(fixture->backend);
+        fixture->backend = NULL;
+    }
+}
+
+/* ---- what leafctl shows ---- */
+
+static void test_token_list(void **state)
+{
+    struct fixture *fixture = *state;
+    struct token_description *list;
+    size_t found;
+
+    simple(fixture, KEY_P256, "tokens = leafd second\nfirst_slot = 5\nmax_sessions = 7");
+    assert_int_equal(token_list(&fixture->conf, &list, &found, &fixture->why), LEAFD_OK);
+    assert_int_equal(found, 2);
+    assert_string_equal(list[0].label, "leafd");
+    assert_string_equal(list[1].label, "second");
+    assert_string_equal(list[1].serial, "0000000000000002");
+    assert_int_equal(list[1].slot, 6);
+    assert_int_equal(list[1].max_sessions, 7);
+    assert_true(list[0].initialized && list[0].has_user_pin && !list[0].pin_locked);
+    assert_non_null(strstr(list[0].mechanisms, "ECDSA"));
+    free(list);
+    simple(fixture, KEY_P256, "present = no");
+    assert_int_equal(token_list(&fixture->conf, &list, &found, &fixture->why), LEAFD_OK);
+    assert_int_equal(found, 0);
+    assert_null(list);
+}
+
+static void test_token_test(void **state)
+{
+    struct fixture *fixture = *state;
+    struct token_test_report report;
+
+    set_ca(fixture, KEY_P256);
+    set_pin(fixture, "1234");
+    control("key = label=ca id=01ff file=%s flags=extractable", all.key_path[KEY_P256]);
+    assert_int_equal(token_test(&fixture->conf, fixture->cas, &fixture->pin, 20, NULL, NULL,
+                                &report, &fixture->why),
+                     LEAFD_OK);
+    assert_int_equal(report.key_count, 1);
+    assert_string_equal(report.key[0].token, "leafd");
+    assert_string_equal(report.key[0].id, "01ff");
+    assert_string_equal(report.key[0].mechanism, "CKM_ECDSA");
+    assert_int_equal(report.key[0].extractable, TOKEN_YES);
+    assert_int_equal(report.key[0].sensitive, TOKEN_NO);
+    assert_int_equal(report.rate_count, 3); /* 1, 2 and 4 lanes */
+    assert_int_equal(report.rate[2].lanes, 4);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(report.rate[i].signatures > 0);
+        assert_int_equal(report.rate[i].failures, 0);
+    }
+    assert_int_equal(report.logins, 1);
+}
+
+static void test_ephemeral_ca(void **state)
+{
+    struct ca *ca;
+    EVP_PKEY *key;
+    struct why why = {""};
+
+    (void)state;
+    if (ca_make_ephemeral(&ca, &key, &why) != LEAFD_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(ca->id, CA_ID_UNTRUSTED);
+    assert_int_equal(ca->key_type, KEY_TYPE_P256);
+    assert_int_equal(EVP_PKEY_eq(ca->public_key, key), 1);
+    assert_non_null(memmem(ca->subject.data, ca->subject.len, "leafd untrusted CA ", 19));
+    assert_true(ca->not_after - ca->not_before > 3649LL * 86400);
+    EVP_PKEY_free(key);
+    ca_unref(ca);
+}
+
+static void test_ca_make_refusals(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ca_make_options options = {.key = CA_KEY_P256};
+    struct bytes pem;
+    enum ca_key key;
+
+    assert_true(ca_key_of("rsa-3072", &key) && key == CA_KEY_RSA_3072);
+    assert_false(ca_key_of("rsa-1024", &key));
+    simple(fixture, KEY_P256, "");
+    assert_int_equal(ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why),
+                     LEAFD_CONFIG);
+    assert_non_null(strstr(fixture->why.text, "private key with the label \"ca\" already"));
+    options.uri = "pkcs11:token=leafd;object=new;id=%01";
+    assert_int_equal(ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why),
+                     LEAFD_CONFIG);
+    assert_non_null(strstr(fixture->why.text, "private key with the id \"01\" already"));
+    options.uri = "pkcs11:token=leafd;id=%02";
+    assert_int_equal(ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why),
+                     LEAFD_CONFIG);
+    assert_non_null(strstr(fixture->why.text, "object="));
+    options.uri = NULL;
+    options.cn = "";
+    assert_int_equal(ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why),
+                     LEAFD_CONFIG);
+    options.cn = NULL;
+    options.days = CA_DAYS_MAX + 1;
+    assert_int_equal(ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why),
+                     LEAFD_CONFIG);
+}
+
+/* ---- SoftHSM ---- */
+
+static bool softhsm_conf(struct fixture *fixture, char *softhsm_file, size_t size)
+{
+    const char *module = getenv("SOFTHSM_MODULE");
+    const char *source = getenv("top_srcdir");
+    char command[512];
+    int fd;
+
+    if (!module || access(module, R_OK) == -1 ||
+        system("command -v softhsm2-util >/dev/null 2>&1") != 0) {
+        print_message("skipped: SOFTHSM_MODULE and softhsm2-util are not both there; on Debian: "
+                      "apt-get install softhsm2\n");
+        return false;
+    }
+    snprintf(command, sizeof(command), "%s/softhsm-setup/softhsm-setup %s/softhsm >/dev/null",
+             source ? source : ".", dir);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(system(command), 0); /* again: changes nothing */
+    snprintf(softhsm_file, size, "%s/softhsm/softhsm2.conf", dir);
+    fixture->env = (struct conf_env){(char *)"SOFTHSM2_CONF", softhsm_file};
+    fixture->conf.token_module = (char *)(uintptr_t)module;
+    snprintf(command, sizeof(command), "%s/softhsm/pin", dir);
+    fd = open(command, O_RDONLY);
+    assert_true(fd != -1);
+    assert_int_equal(pin_read(fd, &fixture->pin, &fixture->why), LEAFD_OK);
+    close(fd);
+    return true;
+}
+
+static void softhsm_make_and_sign(struct fixture *fixture, const char *word)
+{
+    struct ca_make_options options = {.cn = NULL};
+    struct token_test_report report;
+    const struct ca *list[1];
+    struct bytes pem;
+    struct ca *ca;
+    enum leafd_err err;
+
+    assert_true(ca_key_of(word, &options.key));
+    snprintf(fixture->uri, sizeof(fixture->uri), "pkcs11:token=leafd;object=%s;type=private", word);
+    err = ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why);
+    if (err != LEAFD_OK)
+        fail_msg("%s: %s", err_name(err), fixture->why.text);
+    err = ca_read(pem, 0, false, &ca, &fixture->why);
+    if (err != LEAFD_OK)
+        fail_msg("%s: %s", err_name(err), fixture->why.text);
+    free((void *)(uintptr_t)pem.data);
+    assert_non_null(memmem(ca->subject.data, ca->subject.len, "leafd CA ", 9));
+    assert_int_equal(ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why),
+                     LEAFD_CONFIG);
+    list[0] = ca;
+    ca_set_unref(fixture->cas);
+    fixture->cas = ca_set_new(list, 1, NULL);
+    must_open(fixture);
+    must_sign(fixture, 3);
+    assert_int_equal(sign_together(fixture, 4, 5), 0);
+    assert_int_equal(count(fixture).logins, 1);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+    assert_int_equal(token_test(&fixture->conf, fixture->cas, &fixture->pin, 10, NULL, NULL,
+                                &report, &fixture->why),
+                     LEAFD_OK);
+    assert_int_equal(report.key[0].extractable, TOKEN_NO);
+    assert_int_equal(report.key[0].sensitive, TOKEN_YES);
+    assert_int_equal(report.key[0].never_extractable, TOKEN_YES);
+    ca_unref(ca);
+}
+
+static void test_softhsm(void **state)
+{
+    static const char *const words[] = {"ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"};
+    struct fixture *fixture = *state;
+    struct secret good = SECRET_EMPTY;
+    char softhsm_file[96];
+
+    if (!softhsm_conf(fixture, softhsm_file, sizeof(softhsm_file)))
+        skip();
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        softhsm_make_and_sign(fixture, words[i]);
+    good = fixture->pin;
+    fixture->pin = SECRET_EMPTY;
+    set_pin(fixture, "not the PIN");
+    must_fail(fixture, LEAFD_PIN, "CKR_PIN_INCORRECT");
+    secret_clear(&fixture->pin);
+    fixture->pin = good;
+    must_open(fixture);
+    must_sign(fixture, 1);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_new, fixture_free)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_file_signs),
+        TEST(test_file_is_refused_by_default),
+        TEST(test_file_refusals),
+        TEST(test_lane_bounds),
+        TEST(test_native_signs),
+        TEST(test_native_hash_in_token),
+        TEST(test_native_makes_certificates),
+        TEST(test_native_several_cas),
+        TEST(test_native_without_login),
+        TEST(test_module_errors),
+        TEST(test_token_errors),
+        TEST(test_key_errors),
+        TEST(test_key_is_not_the_certificates),
+        TEST(test_uri_errors_come_first),
+        TEST(test_wrong_pin_is_tried_once),
+        TEST(test_pin_flags),
+        TEST(test_pin_errors_of_the_token),
+        TEST(test_pin_of_the_uri),
+        TEST(test_one_bad_session_costs_nothing),
+        TEST(test_what_a_session_cannot_mend),
+        TEST(test_all_sessions_lost),
+        TEST(test_session_caps),
+        TEST(test_only_session_fails_once),
+        TEST(test_crowd_with_bad_sessions),
+        TEST(test_module_that_cannot_lock),
+        TEST(test_wrong_signature_is_not_released),
+        TEST(test_token_list),
+        TEST(test_token_test),
+        TEST(test_ephemeral_ca),
+        TEST(test_ca_make_refusals),
+        TEST(test_softhsm),
+    };
+
+    log_init("test", LOG_LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, make_all, remove_all);
+}
