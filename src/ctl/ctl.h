@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* leafctl's subcommands, and what the command line gave to each of them.
+ *
+ * Threads: one. Token work happens in a child process (ctl_child.h). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2 }; /* exit codes */
+
+/* NULL or false: not given. Only the options of the command itself can be. */
+struct ctl {
+    const char *config;
+    const char **overrides;
+    size_t override_count;
+    bool json;
+    bool insecure_file_key;
+
+    const char *host; /* the argument of issue and explain */
+    const char *like;
+    const char *server;
+    const char *service;
+    const char *usage;
+    const char *out;
+    const char *format;
+    const char *key;
+    const char *cn;
+    const char *days;
+    bool sample;
+};
+
+int ctl_ca_init(const struct ctl *ctl);
+int ctl_ca_show(const struct ctl *ctl);
+int ctl_check(const struct ctl *ctl);
+int ctl_explain(const struct ctl *ctl);
+int ctl_flush(const struct ctl *ctl);
+int ctl_issue(const struct ctl *ctl);
+int ctl_status(const struct ctl *ctl);
+int ctl_token_list(const struct ctl *ctl);
+int ctl_token_test(const struct ctl *ctl);

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration as leafctl sees it: the same one, found and read in the same way as by leafd.
+ *
+ * Threads: one. */
+#pragma once
+
+#include "conf/conf.h"
+#include "ctl/ctl.h"
+#include "policy/ca.h"
+
+/* The caller ends it with conf_free(). LEAFD_CONFIG with a sentence. */
+LEAFD_CHECKED enum leafd_err ctl_conf_load(const struct ctl *ctl, struct conf **ret,
+                                           struct why *why);
+/* The same, but LEAFD_ABSENT when none was named and the default file cannot be opened: for
+ * commands that can do without. */
+LEAFD_CHECKED enum leafd_err ctl_conf_load_if_any(const struct ctl *ctl, struct conf **ret,
+                                                  struct why *why);
+
+/* The configured CAs from their certificate files; the untrusted one too when it is configured by
+ * file. The caller ends it with ca_set_unref(). LEAFD_CONFIG with a sentence. */
+LEAFD_CHECKED enum leafd_err ctl_cas_read(const struct conf *conf, struct ca_set **ret,
+                                          struct why *why);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What leafctl says: answers on standard output, everything else on standard error.
+ *
+ * Threads: one. */
+#pragma once
+
+#include "base/json_writer.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+enum { CTL_TIME_SIZE = 32 };
+
+/* "leafctl: SENTENCE" on standard error; the exit codes for `return`. The sentence's foreign parts
+ * are escaped once more, so that nothing reaches a terminal raw. */
+int ctl_failed(const struct why *why);
+int ctl_wrong_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A line on standard error for who watches a terminal, else nothing. */
+void ctl_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Ends the document and prints it. CTL_FAILED when it could not be written. */
+int ctl_print_json(struct json *json);
+/* What was printed has to be on its way before success is told: CTL_FAILED when it is not. */
+int ctl_flushed(int code);
+
+/* "name:   value", with `value` escaped and all values of a table in one column. */
+void ctl_print_row(const char *name, const char *value);
+void ctl_print_row_bytes(const char *name, struct bytes value);
+
+/* "2026-11-21 06:53:00 UTC"; RFC 3339 for JSON: "2026-11-21T06:53:00Z". */
+const char *ctl_time(int64_t sec, char out[static CTL_TIME_SIZE]);
+const char *ctl_time_json(int64_t sec, char out[static CTL_TIME_SIZE]);

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* leafctl: the operator's tool. One table of commands and one of options; the usage texts, what is
+ * accepted and where it goes all follow from them. */
+#include "config.h"
+
+#include "ctl/ctl.h"
+#include "ctl/ctl_output.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum option_of { /* which commands have it */
+                 GLOBAL = 0,
+                 LIKE = 1 << 0,
+                 ISSUE = 1 << 1,
+                 CA_INIT = 1 << 2,
+                 CHECK = 1 << 3
+};
+
+struct option_row {
+    const char *name;
+    char letter;          /* 0: none */
+    const char *argument; /* NULL: a flag */
+    unsigned of;          /* enum option_of; GLOBAL: all have it */
+    size_t offset;        /* in struct ctl: a const char * or a bool */
+    const char *sentence;
+};
+
+#define FIELD(field) offsetof(struct ctl, field)
+#define NO_FIELD ((size_t)-1) /* handled by name */
+
+static const struct option_row options[] = {
+    {"config", 'c', "FILE", GLOBAL, FIELD(config),
+     "the configuration; default: LEAFD_CONFIG, then " SYSCONFDIR "/leafd/leafd.yaml"},
+    {"option", 'o', "KEY=VALUE", GLOBAL, NO_FIELD,
+     "one option over the file's, such as log.level=debug"},
+    {"json", 0, NULL, GLOBAL, FIELD(json), "answers as one JSON document"},
+    {"insecure-file-key", 0, NULL, GLOBAL, FIELD(insecure_file_key),
+     "allows token.access: file, for tests"},
+    {"help", 'h', NULL, GLOBAL, NO_FIELD, "prints this; behind a command, tells about it"},
+    {"version", 'V', NULL, GLOBAL, NO_FIELD, "prints the version"},
+    {"like", 0, "FILE", LIKE, FIELD(like),
+     "the certificate that the real server showed, PEM or DER; the leaf is made like it"},
+    {"server", 0, "ADDR:PORT|unix:PATH", ISSUE, FIELD(server),
+     "where leafd listens; default: the configuration's first listener, else 127.0.0.1:2999"},
+    {"service", 0, "NAME", ISSUE, FIELD(service), "http (default), smtp or imap"},
+    {"usage", 0, "NAME", ISSUE, FIELD(usage),
+     "tls_server (default), tls_server_tongsuo, tlcp_server_signature or tlcp_server_encryption"},
+    {"out", 0, "DIR", ISSUE, FIELD(out),
+     "writes leaf.pem, key.pem (mode 0600) and chain.pem, if there is a chain, into DIR"},
+    {"format", 0, "pem|der", ISSUE, FIELD(format), "der writes leaf.der and key.der; needs --out"},
+    {"key", 0, "TYPE", CA_INIT, FIELD(key),
+     "ec-p256 (default), ec-p384, rsa-2048, rsa-3072 or rsa-4096"},
+    {"cn", 0, "TEXT", CA_INIT, FIELD(cn), "the CA's name; default: leafd CA and a short key id"},
+    {"days", 0, "N", CA_INIT, FIELD(days), "how long the CA is valid; default: 3650"},
+    {"sample", 0, NULL, CHECK, FIELD(sample), "prints a configuration with every option instead"},
+};
+
+enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]), LONG_BASE = 256 };
+
+static const struct command {
+    const char *name;
+    int (*run)(const struct ctl *ctl);
+    bool takes_host;
+    unsigned options;
+    const char *sentence;
+} commands[] = {
+    {"issue", ctl_issue, true, LIKE | ISSUE,
+     "asks leafd for a leaf; prints leaf, chain and private key as PEM"},
+    {"explain", ctl_explain, true, LIKE, "tells which leaf leafd would make for a host, and why"},
+    {"check", ctl_check, false, CHECK, "checks the configuration and the files it names"},
+    {"ca init", ctl_ca_init, false, CA_INIT,
+     "makes the CA's key in the token, and its certificate; overwrites neither"},
+    {"ca show", ctl_ca_show, false, 0, "prints what the CA's certificate says"},
+    {"token list", ctl_token_list, false, 0, "lists the tokens that the module knows"},
+    {"token test", ctl_token_test, false, 0, "opens the CA's key as leafd does, and signs with it"},
+    {"status", ctl_status, false, 0, "asks a running leafd how it is and what it did"},
+    {"flush", ctl_flush, false, 0, "lets a running leafd forget all leaves it has issued"},
+};
+
+enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
+
+/* ---- usage ---- */
+
+static void print_option(FILE *out, const struct option_row *row)
+{
+    char text[64];
+    char letter[8] = "    ";
+
+    if (row->letter)
+        snprintf(letter, sizeof(letter), "-%c, ", row->letter);
+    snprintf(text, sizeof(text), "%s--%s%s%s", letter, row->name, row->argument ? " " : "",
+             row->argument ? row->argument : "");
+    fprintf(out, "  %-32s  %s\n", text, row->sentence);
+}
+
+static int print_usage(FILE *out)
+{
+    fputs("usage: leafctl [-c FILE] [-o KEY=VALUE]... [--json] COMMAND [OPTION]...\n\n"
+          "Commands:\n",
+          out);
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        char text[32];
+
+        snprintf(text, sizeof(text), "%s%s", commands[i].name,
+                 commands[i].takes_host ? " HOST" : "");
+        fprintf(out, "  %-14s  %s\n", text, commands[i].sentence);
+    }
+    fputs("\nOptions of all commands:\n", out);
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (options[i].of == GLOBAL)
+            print_option(out, &options[i]);
+    }
+    fputs("\nleafctl COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 wrong usage.\n",
+          out);
+    return out == stdout ? ctl_flushed(CTL_OK) : CTL_USAGE;
+}
+
+static int print_command(const struct command *command)
+{
+    printf("usage: leafctl [OPTION]... %s%s\n\nleafctl %s %s.\n", command->name,
+           command->takes_host ? " HOST" : "", command->name, command->sentence);
+    if (command->options)
+        puts("\nOptions:");
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (options[i].of & command->options)
+            print_option(stdout, &options[i]);
+    }
+    puts("\nleafctl --help has the options of all commands; leafctl(1) tells the rest.");
+    return ctl_flushed(CTL_OK);
+}
+
+static int try_help(void)
+{
+    fputs("Try: leafctl --help\n", stderr);
+    return CTL_USAGE;
+}
+
+/* ---- the command line ---- */
+
+/* What getopt is told, from the rows above. */
+static void rows_to_getopt(struct option to[static OPTION_COUNT + 1], char letters[static 64])
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        to[i] =
+            (struct option){options[i].name, options[i].argument ? required_argument : no_argument,
+                            NULL, LONG_BASE + (int)i};
+        if (!options[i].letter)
+            continue;
+        letters[used++] = options[i].letter;
+        if (options[i].argument)
+            letters[used++] = ':';
+    }
+    to[OPTION_COUNT] = (struct option){NULL, 0, NULL, 0};
+    letters[used] = '\0';
+}
+
+static const struct option_row *row_of(int got)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (got == LONG_BASE + (int)i || (options[i].letter && got == options[i].letter))
+            return &options[i];
+    }
+    return NULL;
+}
+
+struct line {
+    struct ctl ctl;
+    const struct option_row *of_command; /* one that not every command has */
+    unsigned given;                      /* enum option_of of all that were given */
+    bool help;
+    bool version;
+};
+
+static void take(struct line *line, const struct option_row *row, const char *argument)
+{
+    char *field = (char *)&line->ctl + row->offset;
+
+    if (row->of != GLOBAL) {
+        line->of_command = row;
+        line->given |= row->of;
+    }
+    if (row->letter == 'o')
+        line->ctl.overrides[line->ctl.override_count++] = argument;
+    else if (row->letter == 'h')
+        line->help = true;
+    else if (row->letter == 'V')
+        line->version = true;
+    else if (row->argument)
+        *(const char **)field = argument;
+    else
+        *(bool *)field = true;
+}
+
+/* The command that `words` begin with; *ret_words of them are its name. */
+static const struct command *command_of(char **words, int count, int *ret_words)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        const char *space = strchr(commands[i].name, ' ');
+
+        if (!space && count >= 1 && strcmp(commands[i].name, words[0]) == 0) {
+            *ret_words = 1;
+            return &commands[i];
+        }
+        if (space && count >= 2 && strlen(words[0]) == (size_t)(space - commands[i].name) &&
+            strncmp(commands[i].name, words[0], strlen(words[0])) == 0 &&
+            strcmp(space + 1, words[1]) == 0) {
+            *ret_words = 2;
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+static int no_command(char **words, int count)
+{
+    if (count == 0)
+        return print_usage(stderr);
+    if (strcmp(words[0], "ca") == 0)
+        return ctl_wrong_usage("ca what? There are ca init and ca show.");
+    if (strcmp(words[0], "token") == 0)
+        return ctl_wrong_usage("token what? There are token list and token test.");
+    (void)ctl_wrong_usage("there is no command \"%s\"", words[0]);
+    return try_help();
+}
+
+static int run_words(struct line *line, char **words, int count)
+{
+    bool wants_help = line->help;
+    const struct command *command;
+    int used = 0;
+
+    if (count > 0 && strcmp(words[0], "help") == 0) {
+        wants_help = true;
+        words++;
+        count--;
+    }
+    if (wants_help && count == 0)
+        return print_usage(stdout);
+    command = command_of(words, count, &used);
+    if (!command)
+        return no_command(words, count);
+    if (wants_help)
+        return print_command(command);
+    if (line->given & ~command->options) {
+        (void)ctl_wrong_usage("%s has no option --%s", command->name, line->of_command->name);
+        return try_help();
+    }
+    if (count - used != (command->takes_host ? 1 : 0)) {
+        (void)ctl_wrong_usage(command->takes_host ? "%s takes one HOST" : "%s takes no argument",
+                              command->name);
+        return try_help();
+    }
+    line->ctl.host = command->takes_host ? words[used] : NULL;
+    return command->run(&line->ctl);
+}
+
+int main(int argc, char **argv)
+{
+    struct option long_options[OPTION_COUNT + 1];
+    struct line line = {.given = 0};
+    char letters[64];
+    int code;
+    int got;
+
+    rows_to_getopt(long_options, letters);
+    line.ctl.overrides = calloc((size_t)argc + 1, sizeof(*line.ctl.overrides));
+    if (!line.ctl.overrides)
+        return ctl_failed(&(struct why){"out of memory"});
+    while ((got = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
+        const struct option_row *row = row_of(got);
+
+        if (!row) { /* getopt has said what is wrong */
+            code = try_help();
+            goto out;
+        }
+        take(&line, row, optarg);
+    }
+    if (line.version) {
+        printf("leafctl %s\n", PACKAGE_VERSION);
+        code = ctl_flushed(CTL_OK);
+    } else {
+        code = run_words(&line, argv + optind, argc - optind);
+    }
+out:
+    free(line.ctl.overrides);
+    return code;
+}
