@@ -187,10 +187,7 @@ static void find_cas(struct findings *to, const struct conf *conf)
     struct why why = {""};
 
     if (ctl_cas_read(conf, &cas, &why) != LEAFD_OK) {
-        find(to, true, "%s%s", why.text,
-             access(conf->ca[0].certificate, F_OK) == -1 && errno == ENOENT
-                 ? "; leafctl ca init makes a CA"
-                 : "");
+        find(to, true, "%s", why.text);
         return;
     }
     for (size_t i = 0; i < cas->count; i++)
@@ -243,7 +240,7 @@ static int tell(const struct conf *conf, const struct findings *findings)
 {
     ctl_print_row("Configuration", conf->file);
     for (size_t i = 0; i < conf->listen_count; i++)
-        ctl_print_row(i == 0 ? "Listens at" : " ", conf->listen[i].text);
+        ctl_print_row(i == 0 ? "Listens at" : "", conf->listen[i].text);
     ctl_print_row("CA certificate", conf->ca[0].certificate);
     print_key(conf);
     if (conf->token_module)

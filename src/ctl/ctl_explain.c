@@ -40,22 +40,27 @@ static const struct {
     unsigned flag;
     const char *sentence;
 } reasons[] = {
-    {UPSTREAM_V1, "the upstream certificate is not of version 3: legacy, mimicked all the same"},
-    {UPSTREAM_CN_ONLY, "it has no subject alternative names; its one CN is the name: legacy"},
-    {UPSTREAM_CA_TRUE, "it says CA:TRUE: legacy; the leaf never does"},
-    {UPSTREAM_ODD_FORMS, "its DER has forms that are tolerated but never copied: legacy"},
-    {UPSTREAM_ODD_SERIAL, "its serial number is zero or negative: legacy"},
-    {UPSTREAM_RSA_SHORT, "its RSA key is shorter than 2048 bits: legacy"},
-    {UPSTREAM_INVERTED_DATES, "its notAfter is before its notBefore"},
-    {UPSTREAM_SELF_SIGNED, "it is self-signed (mimic.self_signed)"},
-    {UPSTREAM_EKU_FOREIGN, "its extended key usage is not that of a TLS server: untrusted"},
-    {UPSTREAM_KU_FOREIGN, "its key usage is not that of a TLS server: untrusted"},
-    {UPSTREAM_UNKNOWN_CRITICAL, "it has a critical extension that nobody here knows: untrusted"},
-    {UPSTREAM_CT_POISON, "it is a precertificate (CT poison): untrusted"},
-    {UPSTREAM_DUPLICATED, "it has an extension twice: untrusted"},
-    {UPSTREAM_KEY_WEAK, "its key is DSA, RSA below 1024 bits or on an unknown curve: untrusted"},
-    {UPSTREAM_SIGNATURE_WEAK, "its signature uses MD2, MD5 or SHA1: untrusted"},
-    {UPSTREAM_NO_NAMES, "it has no name that may stand in a leaf"},
+    {UPSTREAM_V1, "the upstream is not of version 3: legacy, mimicked all the same"},
+    {UPSTREAM_CN_ONLY,
+     "the upstream has no subject alternative names; its one CN is the name: legacy"},
+    {UPSTREAM_CA_TRUE, "the upstream says CA:TRUE: legacy; the leaf never does"},
+    {UPSTREAM_ODD_FORMS,
+     "the upstream's DER has forms that are tolerated but never copied: legacy"},
+    {UPSTREAM_ODD_SERIAL, "the upstream's serial number is zero or negative: legacy"},
+    {UPSTREAM_RSA_SHORT, "the upstream's RSA key is shorter than 2048 bits: legacy"},
+    {UPSTREAM_INVERTED_DATES, "the upstream's notAfter is before its notBefore"},
+    {UPSTREAM_SELF_SIGNED, "the upstream is self-signed (mimic.self_signed)"},
+    {UPSTREAM_EKU_FOREIGN,
+     "the upstream's extended key usage is not that of a TLS server: untrusted"},
+    {UPSTREAM_KU_FOREIGN, "the upstream's key usage is not that of a TLS server: untrusted"},
+    {UPSTREAM_UNKNOWN_CRITICAL,
+     "the upstream has a critical extension that nobody here knows: untrusted"},
+    {UPSTREAM_CT_POISON, "the upstream is a precertificate (CT poison): untrusted"},
+    {UPSTREAM_DUPLICATED, "the upstream has an extension twice: untrusted"},
+    {UPSTREAM_KEY_WEAK,
+     "the upstream's key is DSA, RSA below 1024 bits or on an unknown curve: untrusted"},
+    {UPSTREAM_SIGNATURE_WEAK, "the upstream's signature uses MD2, MD5 or SHA1: untrusted"},
+    {UPSTREAM_NO_NAMES, "the upstream has no name that may stand in a leaf"},
 };
 
 static void say_verdict(const struct verdict *verdict, struct sentences *to)
@@ -65,13 +70,14 @@ static void say_verdict(const struct verdict *verdict, struct sentences *to)
     if (verdict->kind == VERDICT_UNREADABLE && !verdict->reasons)
         say(to, "the upstream certificate cannot be read (mimic.fallback)");
     else if (verdict->kind == VERDICT_GOOD)
-        say(to, "nothing is wrong with the upstream certificate");
+        say(to, "nothing is wrong with the upstream");
     if (!verdict->names_host && verdict->kind != VERDICT_UNREADABLE)
-        say(to, "it does not name the host: the leaf does not either, and the client sees it");
+        say(to, "the upstream does not name the host: the leaf does not either, and the client "
+                "sees it");
     if (verdict->expired)
-        say(to, "it has expired: the leaf has its dates, and the client sees it");
+        say(to, "the upstream has expired: the leaf has its dates, and the client sees it");
     if (verdict->not_yet)
-        say(to, "it is not valid yet: the leaf has its dates, and the client sees it");
+        say(to, "the upstream is not valid yet: the leaf has its dates, and the client sees it");
     for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
         if (verdict->reasons & reasons[i].flag)
             say(to, "%s", reasons[i].sentence);
@@ -141,7 +147,7 @@ static void say_plan(const struct plan *plan, const struct conf *conf, size_t na
     say_profile(plan, conf, to);
     say_verdict(&plan->verdict, to);
     if (plan->upstream && !plan->host_only && name_count < plan->upstream->name_count)
-        say(to, "%zu of its names are taken away by policy.deny or the CA's constraints",
+        say(to, "%zu of the upstream's names are taken away by policy.deny or the CA's constraints",
             plan->upstream->name_count - name_count);
     say_dates(plan, to);
     say_key(plan, conf, to);
@@ -152,7 +158,7 @@ static void say_plan(const struct plan *plan, const struct conf *conf, size_t na
 static void print_sentences(const struct sentences *sentences)
 {
     for (size_t i = 0; i < sentences->count; i++)
-        ctl_print_row(i == 0 ? "Why" : " ", sentences->line[i]);
+        ctl_print_row(i == 0 ? "Why" : "", sentences->line[i]);
 }
 
 static void write_sentences(const struct sentences *sentences, struct json *json)
@@ -182,6 +188,8 @@ static const char *verdict_text(const struct verdict *verdict, char *out, size_t
     char words[256];
 
     verdict_reasons(verdict->reasons, words, sizeof(words));
+    if (strcmp(words, verdict_name(verdict->kind)) == 0)
+        words[0] = '\0';
     snprintf(out, size, "%s%s%s%s", verdict_name(verdict->kind), words[0] ? " (" : "", words,
              words[0] ? ")" : "");
     return out;
@@ -202,7 +210,7 @@ static int print_plan(const struct ctl *ctl, const struct plan *plan,
     ctl_print_row("Not before", ctl_time(plan->not_before, time));
     ctl_print_row("Not after", ctl_time(plan->not_after, time));
     for (size_t i = 0; i < names->count; i++)
-        ctl_print_row(i == 0 ? "Names" : " ", name_text(names->name[i], name, sizeof(name)));
+        ctl_print_row(i == 0 ? "Names" : "", name_text(names->name[i], name, sizeof(name)));
     print_sentences(sentences);
     return ctl_flushed(CTL_OK);
 }

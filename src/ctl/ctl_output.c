@@ -88,7 +88,7 @@ int ctl_print_json(struct json *json)
 
 void ctl_print_row(const char *name, const char *value)
 {
-    printf("%s:%*s", name, (int)(NAME_COLUMN - strlen(name)), "");
+    printf("%s%s%*s", name, *name ? ":" : " ", (int)(NAME_COLUMN - strlen(name)), "");
     put_plain(stdout, value);
     putchar('\n');
 }
@@ -116,8 +116,7 @@ const char *ctl_time_json(int64_t sec, char out[static CTL_TIME_SIZE])
     time_t when = (time_t)sec;
     struct tm parts;
 
-    if (!gmtime_r(&when, &parts) ||
-        strftime(out, CTL_TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
+    if (!gmtime_r(&when, &parts) || strftime(out, CTL_TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
         snprintf(out, CTL_TIME_SIZE, "%lld", (long long)sec);
     return out;
 }

@@ -23,7 +23,8 @@ int ctl_print_json(struct json *json);
 /* What was printed has to be on its way before success is told: CTL_FAILED when it is not. */
 int ctl_flushed(int code);
 
-/* "name:   value", with `value` escaped and all values of a table in one column. */
+/* "name:   value", with `value` escaped and all values of a table in one column; a value that goes
+ * on from the row above has the name "". */
 void ctl_print_row(const char *name, const char *value);
 void ctl_print_row_bytes(const char *name, struct bytes value);
 

@@ -53,7 +53,7 @@ static void token_print(const struct token_description *token)
 {
     char number[32];
 
-    ctl_print_row("Token", token->label);
+    ctl_print_row("Token", token->label[0] ? token->label : "(no label)");
     snprintf(number, sizeof(number), "%" PRIu64, token->slot);
     ctl_print_row("  slot", number);
     ctl_print_row("  manufacturer", token->manufacturer);
