@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 enum {
@@ -85,7 +86,8 @@ static bool serials_use(struct serials *serials, struct bytes serial)
         if (++serials->newer_count == SERIALS_REMEMBERED) {
             uint64_t *emptied = serials->older;
 
-            madvise(emptied, SERIAL_SLOTS * sizeof(*emptied), MADV_DONTNEED);
+            if (madvise(emptied, SERIAL_SLOTS * sizeof(*emptied), MADV_DONTNEED) != 0)
+                memset(emptied, 0, SERIAL_SLOTS * sizeof(*emptied)); /* locked memory */
             serials->older = serials->newer;
             serials->newer = emptied;
             serials->newer_count = 0;

@@ -96,5 +96,5 @@ enum leafd_err signer_lane_sign(struct signer_lane *lane, const struct sign_requ
     err = backend_lane_sign(lane->session, key_index(parts->cas, ca), request->tbs, out,
                             SIGN_SIGNATURE_MAX, ret_len, why);
     *ret_token_failed = err != LEAFD_OK;
-    return err == LEAFD_TOKEN_UNAVAILABLE ? LEAFD_AGAIN : err;
+    return err == LEAFD_OK || err == LEAFD_INTERNAL ? err : LEAFD_AGAIN;
 }

@@ -25,6 +25,7 @@ enum {
     LANES_MAX = 256,
     JOBS_MAX = 8192,
     BATCH = 32,
+    GIVE_UP_TRIES = 20,  /* openings of a token that is there, after it was lost */
     PROBE_MS = 500,      /* an absent token is looked for so often, for ever */
     CHECK_MS = 5000,     /* an idle one is asked so often whether it is still there */
     RETELL_MS = 50,      /* a front whose socket was full is told again */
@@ -54,7 +55,6 @@ struct signer_process {
 
     int wake_fd; /* an eventfd for the reader: state has changed, fronts have come, or stop */
     atomic_bool stopping;
-    atomic_bool state_changed; /* fronts are to be told */
     _Atomic uint64_t signatures, failures, refusals, logins;
     double budget; /* signatures that signer.max_rate leaves now; under lock */
     int64_t budget_us;
@@ -67,14 +67,24 @@ struct signer_process {
     enum signer_state state;
     char text[256];
     bool lanes_stop, token_failed, keeper_stop;
+    bool state_owed; /* some front's socket was full: it is to be told again */
+    uint64_t told;   /* sum of the counters that fronts have heard last */
     struct front_link *front[FRONTS_MAX];
+    struct inbox *inbox; /* the reader's alone */
     struct backend *backend;
     struct signer_lane *lane[LANES_MAX];
     pthread_t lane_thread[LANES_MAX];
     unsigned lane_count;
 
+    bool was_ready; /* the keeper's, and before that signer_process_start's */
     pthread_t reader, keeper;
     bool reader_runs, keeper_runs;
+};
+
+struct inbox {
+    uint8_t room[BATCH][SIGNER_MSG_SIGN_MAX + 1]; /* one more, to tell what was cut */
+    struct iovec vector[BATCH];
+    struct mmsghdr batch[BATCH];
 };
 
 struct lane_start {
@@ -87,12 +97,68 @@ static void wake_reader(struct signer_process *process)
     (void)eventfd_write(process->wake_fd, 1);
 }
 
+/* Under the lock. */
+static bool is_signing(const struct signer_process *process)
+{
+    return process->state == SIGNER_READY || process->state == SIGNER_DEGRADED;
+}
+
+static void add_ca(struct signer_msg_state *state, const struct ca *ca)
+{
+    state->ca[state->ca_count].id = ca->id;
+    state->ca[state->ca_count++].generation = ca->generation;
+}
+
+static uint64_t counted(const struct signer_process *process)
+{
+    return atomic_load(&process->signatures) + atomic_load(&process->failures) +
+           atomic_load(&process->refusals);
+}
+
+static void write_state_locked(struct signer_process *process, struct signer_msg_state *state)
+{
+    const struct ca_set *cas = process->all_cas;
+
+    *state = (struct signer_msg_state){.state = process->state,
+                                       .lanes = is_signing(process) ? process->lane_count : 0,
+                                       .signatures = atomic_load(&process->signatures),
+                                       .failures = atomic_load(&process->failures),
+                                       .refusals = atomic_load(&process->refusals),
+                                       .logins = atomic_load(&process->logins)};
+    memcpy(state->text, process->text, sizeof(state->text));
+    for (size_t i = 0; i < cas->count; i++)
+        add_ca(state, cas->ca[i]);
+    if (cas->untrusted) {
+        add_ca(state, cas->untrusted);
+        state->untrusted_der = cas->untrusted->der;
+    }
+}
+
+/* Told under the lock, so that states arrive in their order, and before any answer that follows
+ * from them: a front never sends again what we have just sent back. */
+static void tell_state_locked(struct signer_process *process)
+{
+    struct signer_msg_state state;
+    uint8_t message[SIGNER_MSG_STATE_MAX];
+    size_t len;
+
+    process->told = counted(process);
+    write_state_locked(process, &state);
+    len = signer_msg_write_state(&state, message, sizeof(message));
+    process->state_owed = false;
+    for (int i = 0; i < FRONTS_MAX && len; i++)
+        if (process->front[i] &&
+            !front_link_try_send(process->front[i], (struct bytes){message, len}) &&
+            errno == EAGAIN)
+            process->state_owed = true;
+}
+
 static void set_state_locked(struct signer_process *process, enum signer_state state,
                              const char *text)
 {
     process->state = state;
     snprintf(process->text, sizeof(process->text), "%s", text);
-    atomic_store(&process->state_changed, true);
+    tell_state_locked(process);
 }
 
 static void set_state(struct signer_process *process, enum signer_state state, const char *text)
@@ -116,6 +182,10 @@ static void answer(struct front_link *front, uint64_t id, enum leafd_err err,
     uint8_t message[SIGNER_MSG_REPLY_MAX];
     size_t len = signer_msg_write_reply(&reply, message, sizeof(message));
 
+    if (!len) { /* an error that no front is told by its name */
+        reply = (struct signer_msg_reply){.id = id, .err = LEAFD_INTERNAL};
+        len = signer_msg_write_reply(&reply, message, sizeof(message));
+    }
     if (len)
         (void)front_link_send(front, (struct bytes){message, len});
 }
@@ -144,22 +214,25 @@ static struct job *next_job(struct signer_process *process)
 
 /* A failed signature sends the keeper to look at the token; until it is proven anew nobody signs.
  */
-static void job_done(struct signer_process *process, bool token_failed, const struct why *why)
+static void token_has_failed(struct signer_process *process, const struct why *why)
 {
-    bool report = false;
-
     pthread_mutex_lock(&process->lock);
-    process->busy--;
-    if (token_failed && !process->token_failed) {
-        process->token_failed = report = true;
+    if (!process->token_failed) {
+        process->token_failed = true;
         process->lanes_stop = true;
         set_state_locked(process, SIGNER_CONNECTING, why->text);
         pthread_cond_broadcast(&process->jobs_changed);
         pthread_cond_signal(&process->keeper_changed);
     }
     pthread_mutex_unlock(&process->lock);
-    if (report)
-        wake_reader(process);
+    wake_reader(process);
+}
+
+static void job_done(struct signer_process *process)
+{
+    pthread_mutex_lock(&process->lock);
+    process->busy--;
+    pthread_mutex_unlock(&process->lock);
 }
 
 static void log_refusal(const struct job *job, const struct why *why)
@@ -201,8 +274,10 @@ static void *lane_run(void *arg)
             signer_lane_sign(start.lane, &job->request, signature, &len, &token_failed, &why);
 
         count(process, job, err, &why);
+        if (token_failed)
+            token_has_failed(process, &why);
         answer(job->front, job->id, err, (struct bytes){signature, len});
-        job_done(process, token_failed, &why);
+        job_done(process);
         job_free(job);
     }
     return NULL;
@@ -245,7 +320,7 @@ static enum leafd_err start_lane(struct signer_process *process, struct why *why
 }
 
 /* At least one; fewer than the backend offers is a smaller signer, not a failure. */
-static enum leafd_err start_lanes(struct signer_process *process, struct why *why)
+static enum leafd_err start_lanes(struct signer_process *process, bool *ret_all, struct why *why)
 {
     unsigned wanted = backend_lanes(process->backend);
     enum leafd_err err = LEAFD_OK;
@@ -256,6 +331,7 @@ static enum leafd_err start_lanes(struct signer_process *process, struct why *wh
     wanted = wanted < LANES_MAX ? wanted : LANES_MAX;
     for (unsigned i = 0; i < wanted && err == LEAFD_OK; i++)
         err = start_lane(process, why);
+    *ret_all = process->lane_count == wanted;
     return process->lane_count ? LEAFD_OK : err;
 }
 
@@ -271,6 +347,7 @@ static void close_token(struct signer_process *process)
 static enum leafd_err open_token(struct signer_process *process, struct why *why)
 {
     struct backend_counters counters = {0};
+    bool all = false;
     enum leafd_err err;
 
     err = backend_open(process->conf, process->cas, &process->pin, &process->backend, why);
@@ -278,14 +355,16 @@ static enum leafd_err open_token(struct signer_process *process, struct why *why
         return err;
     backend_count(process->backend, &counters);
     atomic_fetch_add(&process->logins, counters.logins);
-    err = start_lanes(process, why);
+    err = start_lanes(process, &all, why);
     if (err != LEAFD_OK) {
         close_token(process);
         return err;
     }
     pthread_mutex_lock(&process->lock);
     process->token_failed = false;
-    set_state_locked(process, SIGNER_READY, "");
+    process->was_ready = true;
+    set_state_locked(process, all ? SIGNER_READY : SIGNER_DEGRADED,
+                     all ? "" : "the token gives fewer sessions than it offers");
     pthread_mutex_unlock(&process->lock);
     wake_reader(process);
     log_event(LOG_LEVEL_NOTICE, "signer-ready", "lanes=%u cas=%zu", process->lane_count,
@@ -333,14 +412,23 @@ static void block_pin(struct signer_process *process, const struct why *why)
     process->pin_refused(process->pin_ctx);
 }
 
+/* A module that once worked and cannot be opened again is not mended by waiting: a new process has
+ * one that was never confused. */
+static void give_up(const struct why *why)
+{
+    log_event(LOG_LEVEL_ERROR, "signer-gives-up", "reason=\"%s\"", why->text);
+    _exit(EXIT_FAILURE);
+}
+
 /* One try to get the token back; says once what is missing. False: the PIN was refused. */
-static bool try_token(struct signer_process *process, struct why *said)
+static bool try_token(struct signer_process *process, unsigned *failures, struct why *said)
 {
     struct why why = {""};
     enum leafd_err err = open_token(process, &why);
 
     if (err == LEAFD_OK) {
         said->text[0] = '\0';
+        *failures = 0;
         return true;
     }
     if (err == LEAFD_PIN) {
@@ -352,6 +440,9 @@ static bool try_token(struct signer_process *process, struct why *said)
         set_state(process, SIGNER_CONNECTING, why.text);
         *said = why;
     }
+    *failures = err == LEAFD_ABSENT ? 0 : *failures + 1;
+    if (process->was_ready && *failures == GIVE_UP_TRIES)
+        give_up(&why);
     return true;
 }
 
@@ -359,12 +450,13 @@ static void *keeper_run(void *arg)
 {
     struct signer_process *process = arg;
     struct why said = {""};
+    unsigned failures = 0;
 
     while (keeper_waits(process, process->backend ? CHECK_MS : PROBE_MS)) {
         if (process->backend && token_is_there(process))
             continue;
         close_token(process);
-        if (!try_token(process, &said))
+        if (!try_token(process, &failures, &said))
             break;
     }
     return NULL;
@@ -381,12 +473,15 @@ static void take_front(struct signer_process *process, struct front_link *front)
         if (process->front[i])
             continue;
         process->front[i] = front;
-        atomic_store(&process->state_changed, true);
+        tell_state_locked(process);
         taken = true;
     }
     pthread_mutex_unlock(&process->lock);
-    if (!taken)
+    if (!taken) {
+        log_event(LOG_LEVEL_ERROR, "front-not-served", "reason=\"there are %d already\"",
+                  FRONTS_MAX);
         front_link_unref(front);
+    }
     wake_reader(process);
 }
 
@@ -396,52 +491,6 @@ void signer_process_serve(struct signer_process *process, int fd)
 
     if (front)
         take_front(process, front);
-}
-
-static void add_ca(struct signer_msg_state *state, const struct ca *ca)
-{
-    state->ca[state->ca_count].id = ca->id;
-    state->ca[state->ca_count++].generation = ca->generation;
-}
-
-static void write_state(struct signer_process *process, struct signer_msg_state *state)
-{
-    const struct ca_set *cas = process->all_cas;
-
-    *state = (struct signer_msg_state){.signatures = atomic_load(&process->signatures),
-                                       .failures = atomic_load(&process->failures),
-                                       .refusals = atomic_load(&process->refusals),
-                                       .logins = atomic_load(&process->logins)};
-    for (size_t i = 0; i < cas->count; i++)
-        add_ca(state, cas->ca[i]);
-    if (cas->untrusted) {
-        add_ca(state, cas->untrusted);
-        state->untrusted_der = cas->untrusted->der;
-    }
-    pthread_mutex_lock(&process->lock);
-    state->state = process->state;
-    state->lanes = process->state == SIGNER_READY ? process->lane_count : 0;
-    memcpy(state->text, process->text, sizeof(state->text));
-    pthread_mutex_unlock(&process->lock);
-}
-
-/* A front whose socket is full hears the next one. */
-static void tell_state(struct signer_process *process)
-{
-    struct signer_msg_state state;
-    uint8_t message[SIGNER_MSG_STATE_MAX];
-    size_t len;
-
-    atomic_store(&process->state_changed, false);
-    write_state(process, &state);
-    len = signer_msg_write_state(&state, message, sizeof(message));
-    pthread_mutex_lock(&process->lock);
-    for (int i = 0; i < FRONTS_MAX && len; i++)
-        if (process->front[i] &&
-            !front_link_try_send(process->front[i], (struct bytes){message, len}) &&
-            errno == EAGAIN)
-            atomic_store(&process->state_changed, true);
-    pthread_mutex_unlock(&process->lock);
 }
 
 /* signer.max_rate as a bucket of one second's size. */
@@ -468,7 +517,7 @@ static enum leafd_err enqueue(struct signer_process *process, struct job *job)
     enum leafd_err err = LEAFD_OK;
 
     pthread_mutex_lock(&process->lock);
-    if (process->state != SIGNER_READY)
+    if (!is_signing(process))
         err = LEAFD_AGAIN;
     else if (process->job_count >= JOBS_MAX || !within_budget_locked(process))
         err = LEAFD_BUSY;
@@ -504,31 +553,36 @@ static void take_message(struct signer_process *process, struct front_link *fron
         front_link_unref(front);
     }
     free(job);
+    if (err == LEAFD_MALFORMED) { /* the next datagram is a new beginning */
+        static struct log_limit limit;
+
+        log_limited(&limit, 1, LOG_LEVEL_ERROR, "front-misbehaved",
+                    "reason=\"a message that no front sends\" octets=%zu", message.len);
+        atomic_fetch_add(&process->refusals, 1);
+        err = LEAFD_REFUSED;
+    }
     if (id)
-        answer(front, id, err == LEAFD_MALFORMED ? LEAFD_REFUSED : err, none);
+        answer(front, id, err, none);
 }
 
 /* What the front has sent by now; false: it is gone. */
 static bool read_front(struct signer_process *process, struct front_link *front)
 {
-    static uint8_t room[BATCH][SIGNER_MSG_SIGN_MAX + 1]; /* the reader's alone */
-    struct iovec vector[BATCH];
-    struct mmsghdr batch[BATCH];
+    struct inbox *inbox = process->inbox;
     int got;
 
-    memset(batch, 0, sizeof(batch));
     for (int i = 0; i < BATCH; i++) {
-        vector[i] = (struct iovec){room[i], sizeof(room[i])};
-        batch[i].msg_hdr.msg_iov = &vector[i];
-        batch[i].msg_hdr.msg_iovlen = 1;
+        inbox->vector[i] = (struct iovec){inbox->room[i], sizeof(inbox->room[i])};
+        inbox->batch[i] =
+            (struct mmsghdr){.msg_hdr = {.msg_iov = &inbox->vector[i], .msg_iovlen = 1}};
     }
-    got = recvmmsg(front_link_fd(front), batch, BATCH, MSG_DONTWAIT, NULL);
+    got = recvmmsg(front_link_fd(front), inbox->batch, BATCH, MSG_DONTWAIT, NULL);
     if (got == -1)
         return errno == EAGAIN || errno == EINTR;
     for (int i = 0; i < got; i++) {
-        if (batch[i].msg_len == 0)
+        if (inbox->batch[i].msg_len == 0)
             return false; /* end of file */
-        take_message(process, front, (struct bytes){room[i], batch[i].msg_len});
+        take_message(process, front, (struct bytes){inbox->room[i], inbox->batch[i].msg_len});
     }
     return got > 0;
 }
@@ -549,7 +603,7 @@ static void send_back_jobs(struct signer_process *process)
     struct job *job;
 
     pthread_mutex_lock(&process->lock);
-    job = process->state == SIGNER_READY ? NULL : process->first;
+    job = is_signing(process) ? NULL : process->first;
     if (job) {
         process->first = NULL;
         process->last = &process->first;
@@ -565,16 +619,29 @@ static void send_back_jobs(struct signer_process *process)
     }
 }
 
-/* How long the reader may sleep: for ever when nothing happens. */
-static int reader_patience(struct signer_process *process, uint64_t told_signatures)
+/* Tells what is owed; the return value is how long the reader may sleep: for ever when nothing
+ * happens. */
+static int tell_fronts(struct signer_process *process, int64_t *told_ms)
 {
-    if (atomic_load(&process->state_changed))
-        return RETELL_MS;
-    return atomic_load(&process->signatures) != told_signatures ? STATE_MS : -1;
+    int64_t now_ms = clock_mono_ms();
+    int patience_ms = -1;
+
+    pthread_mutex_lock(&process->lock);
+    if (process->state_owed ||
+        (process->told != counted(process) && now_ms >= *told_ms + STATE_MS)) {
+        tell_state_locked(process);
+        *told_ms = now_ms;
+    }
+    if (process->state_owed)
+        patience_ms = RETELL_MS;
+    else if (process->told != counted(process) || now_ms < *told_ms + STATE_MS)
+        patience_ms = STATE_MS;
+    pthread_mutex_unlock(&process->lock);
+    return patience_ms;
 }
 
-/* Waits for fronts and for ourselves; reads what has come. */
-static void serve_fronts(struct signer_process *process, int patience_ms)
+/* Waits for fronts and for ourselves; reads what has come. True: something has. */
+static bool serve_fronts(struct signer_process *process, int patience_ms)
 {
     struct pollfd polls[1 + FRONTS_MAX] = {{process->wake_fd, POLLIN, 0}};
     struct front_link *front[FRONTS_MAX];
@@ -586,31 +653,27 @@ static void serve_fronts(struct signer_process *process, int patience_ms)
     for (int i = 0; i < FRONTS_MAX; i++)
         polls[1 + i] = (struct pollfd){front[i] ? front_link_fd(front[i]) : -1, POLLIN, 0};
     if (poll(polls, 1 + FRONTS_MAX, patience_ms) < 1)
-        return;
+        return false;
     if (polls[0].revents)
         (void)eventfd_read(process->wake_fd, &events);
     for (int i = 0; i < FRONTS_MAX; i++)
         if (polls[1 + i].revents && !read_front(process, front[i]))
             forget_front(process, i);
+    return true;
 }
 
 static void *reader_run(void *arg)
 {
     struct signer_process *process = arg;
-    uint64_t told_signatures = 0;
     int64_t told_ms = 0;
 
     while (!atomic_load(&process->stopping)) {
-        uint64_t signatures = atomic_load(&process->signatures);
+        int patience_ms;
 
-        if (atomic_load(&process->state_changed) ||
-            (signatures != told_signatures && clock_mono_ms() >= told_ms + STATE_MS)) {
-            send_back_jobs(process);
-            tell_state(process);
-            told_signatures = signatures;
-            told_ms = clock_mono_ms();
-        }
-        serve_fronts(process, reader_patience(process, told_signatures));
+        send_back_jobs(process);
+        patience_ms = tell_fronts(process, &told_ms);
+        if (serve_fronts(process, patience_ms) && patience_ms < 0)
+            told_ms = clock_mono_ms(); /* work has come: look at the counters in a second */
     }
     return NULL;
 }
@@ -665,7 +728,10 @@ enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas, s
     pthread_cond_init(&process->keeper_changed, &attr);
     pthread_condattr_destroy(&attr);
     process->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    err = process->wake_fd == -1 ? LEAFD_IO : make_untrusted(process, why);
+    process->inbox = malloc(sizeof(*process->inbox));
+    err = process->wake_fd == -1 ? LEAFD_IO : LEAFD_OK;
+    if (err == LEAFD_OK)
+        err = process->inbox ? make_untrusted(process, why) : LEAFD_NOMEM;
     if (err == LEAFD_OK)
         err = sign_check_new(conf, process->all_cas, &process->check, why);
     if (err == LEAFD_OK) {
@@ -711,7 +777,7 @@ static void drain(struct signer_process *process, int64_t deadline_ms)
 
     while (!idle && clock_mono_ms() < deadline_ms) {
         pthread_mutex_lock(&process->lock);
-        idle = process->state != SIGNER_READY || (!process->first && process->busy == 0);
+        idle = !is_signing(process) || (!process->first && process->busy == 0);
         pthread_mutex_unlock(&process->lock);
         if (!idle)
             (void)poll(NULL, 0, 5);
@@ -754,6 +820,7 @@ void signer_process_free(struct signer_process *process, int64_t deadline_ms)
     ca_set_unref(process->all_cas);
     ca_set_unref(process->cas);
     secret_clear(&process->pin);
+    free(process->inbox);
     if (process->wake_fd != -1)
         close(process->wake_fd);
     pthread_cond_destroy(&process->jobs_changed);
