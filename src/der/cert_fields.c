@@ -179,18 +179,23 @@ static bool any_is_strict(uint8_t tag, struct bytes content)
     }
 }
 
+/* Whose name it is. A subject is written by us or by a stranger; an issuer's octets are its CA's
+ * choice, to be taken as they are: many a CA has an '&' in a PrintableString. */
+enum name_of { NAME_OF_SUBJECT, NAME_OF_ISSUER };
+
 /* Attribute values of names are strings. */
-static bool is_string(uint8_t tag)
+static bool string_is_strict(enum name_of whose, uint8_t tag, struct bytes content)
 {
     switch (tag) {
-    case DER_UTF8_STRING:
     case DER_NUMERIC_STRING:
     case DER_PRINTABLE_STRING:
-    case DER_T61_STRING:
     case DER_IA5_STRING:
+        return whose == NAME_OF_ISSUER || any_is_strict(tag, content);
+    case DER_UTF8_STRING:
+    case DER_T61_STRING:
     case DER_UNIVERSAL_STRING:
     case DER_BMP_STRING:
-        return true;
+        return any_is_strict(tag, content);
     default:
         return false;
     }
@@ -218,7 +223,7 @@ static struct bytes read_algorithm(struct walk *walk, struct der *der, const cha
 }
 
 /* One RelativeDistinguishedName: a SET of attributes, in DER in ascending order. */
-static void check_rdn(struct walk *walk, struct der rdn, const char *field)
+static void check_rdn(struct walk *walk, enum name_of whose, struct der rdn, const char *field)
 {
     struct bytes before = {NULL, 0};
 
@@ -235,7 +240,8 @@ static void check_rdn(struct walk *walk, struct der rdn, const char *field)
             refuse(walk, field);
             return;
         }
-        if (!is_string(tag) || !any_is_strict(tag, content) || bytes_compare(before, whole) >= 0)
+        if (!string_is_strict(whose, tag, content) ||
+            (whose == NAME_OF_SUBJECT && bytes_compare(before, whole) >= 0))
             tolerate(walk, field);
         before = whole;
     }
@@ -243,7 +249,8 @@ static void check_rdn(struct walk *walk, struct der rdn, const char *field)
         refuse(walk, field);
 }
 
-static struct bytes read_name(struct walk *walk, struct der *der, const char *field)
+static struct bytes read_name(struct walk *walk, enum name_of whose, struct der *der,
+                              const char *field)
 {
     struct bytes whole = der_read_whole(der, DER_SEQUENCE);
     struct der outer = der_of(whole);
@@ -254,7 +261,7 @@ static struct bytes read_name(struct walk *walk, struct der *der, const char *fi
 
         if (der_done(&rdn))
             tolerate(walk, field); /* an RDN without an attribute */
-        check_rdn(walk, rdn, field);
+        check_rdn(walk, whose, rdn, field);
     }
     if (!walk->bad && !der_done(&name))
         refuse(walk, field);
@@ -380,9 +387,9 @@ static void read_tbs(struct walk *walk, struct cert_fields *ret)
     ret->serial = der_read(&tbs, DER_INTEGER);
     check_integer(walk, ret->serial, "serialNumber");
     ret->algorithm = read_algorithm(walk, &tbs, "signature");
-    ret->issuer = read_name(walk, &tbs, "issuer");
+    ret->issuer = read_name(walk, NAME_OF_ISSUER, &tbs, "issuer");
     read_validity(walk, &tbs, ret);
-    ret->subject = read_name(walk, &tbs, "subject");
+    ret->subject = read_name(walk, NAME_OF_SUBJECT, &tbs, "subject");
     read_spki(walk, &tbs, ret);
     skip_unique_id(walk, &tbs, DER_CONTEXT(1), ret);
     skip_unique_id(walk, &tbs, DER_CONTEXT(2), ret);
@@ -448,11 +455,21 @@ enum leafd_err tbs_read(struct bytes input, enum der_form form, struct cert_fiel
     return verdict_of_walk(&walk, "TBSCertificate", ret, why);
 }
 
-bool cert_name_is_strict(struct bytes whole)
+static bool name_is_strict(enum name_of whose, struct bytes whole)
 {
     struct walk walk = {.form = DER_FORM_STRICT};
     struct der der = der_of(whole);
 
-    read_name(&walk, &der, "name");
+    read_name(&walk, whose, &der, "name");
     return !walk.bad && der_done(&der);
+}
+
+bool cert_name_is_strict(struct bytes whole)
+{
+    return name_is_strict(NAME_OF_SUBJECT, whole);
+}
+
+bool cert_issuer_is_strict(struct bytes whole)
+{
+    return name_is_strict(NAME_OF_ISSUER, whole);
 }

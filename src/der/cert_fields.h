@@ -47,3 +47,6 @@ LEAFD_CHECKED enum leafd_err cert_read(struct bytes input, enum der_form form, s
 LEAFD_CHECKED enum leafd_err tbs_read(struct bytes input, enum der_form form, struct cert_fields *ret, struct why *why);
 /* Is this a whole Name in DER: RDNs of sorted attributes, their strings what their types say? */
 bool cert_name_is_strict(struct bytes whole);
+/* The same of an issuer, as DER_FORM_STRICT takes it: order and the alphabets of its strings are its
+ * CA's affair. */
+bool cert_issuer_is_strict(struct bytes whole);

@@ -434,6 +434,8 @@ static enum leafd_err read_certificate(struct ca *ca, X509 *cert, struct why *wh
         return fail(why, LEAFD_CONFIG, "the CA's certificate names two signature algorithms");
     if (fields.subject.len <= 2)
         return fail(why, LEAFD_CONFIG, "the CA's subject is empty");
+    if (!cert_issuer_is_strict(fields.subject)) /* the signer would not read our leaves */
+        return fail(why, LEAFD_CONFIG, "the CA's subject holds something that is no string");
     if (fields.not_before > fields.not_after)
         return fail(why, LEAFD_CONFIG, "the CA's validity ends before it begins");
     ca->subject = fields.subject;

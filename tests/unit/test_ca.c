@@ -26,6 +26,7 @@ struct recipe {
     int version;              /* 0: 3 */
     long first_sec, last_sec; /* 0: from an hour ago, for a day */
     bool no_subject;
+    int cn_type; /* 0: a UTF8String */
 };
 
 static EVP_PKEY *p256_key;
@@ -56,7 +57,8 @@ static X509 *make_cert(const struct recipe *recipe)
     assert_int_equal(X509_set_version(cert, (recipe->version ? recipe->version : 3) - 1), 1);
     ASN1_INTEGER_set(X509_get_serialNumber(cert), 4711);
     if (!recipe->no_subject)
-        X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_UTF8,
+        X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN",
+                                   recipe->cn_type ? recipe->cn_type : MBSTRING_UTF8,
                                    (const unsigned char *)cn, -1, -1, 0);
     X509_set_issuer_name(cert, X509_get_subject_name(issuer));
     X509_gmtime_adj(X509_getm_notBefore(cert), recipe->first_sec ? recipe->first_sec : -3600);
@@ -294,6 +296,7 @@ static void no_cas(void **state)
                    "keyCertSign");
     assert_refused(&(struct recipe){.key = key, .version = 1}, "version 3");
     assert_refused(&(struct recipe){.key = key, .no_subject = true}, "subject is empty");
+    assert_refused(&(struct recipe){.key = key, .cn_type = V_ASN1_BIT_STRING}, "no string");
     assert_refused(&(struct recipe){.key = key, .first_sec = 7200, .last_sec = 60}, "validity");
     assert_refused(&(struct recipe){.key = key, .more = {{"extendedKeyUsage", "clientAuth"}}},
                    "serverAuth");
@@ -325,6 +328,8 @@ static void good_cas(void **state)
     ca_unref(good_ca(&(struct recipe){.key = key, .more = {{"1.2.3.4", "DER:0500"}}}));
     ca_unref(good_ca(
         &(struct recipe){.key = key, .more = {{"2.5.29.32", "critical,DER:3007300506032a0304"}}}));
+    ca_unref(
+        good_ca(&(struct recipe){.key = key, .cn = "A & B", .cn_type = V_ASN1_PRINTABLESTRING}));
     /* expiry is told by ca_is_valid_at */
     ca_unref(good_ca(&(struct recipe){.key = key, .first_sec = -7200, .last_sec = -3600}));
 }

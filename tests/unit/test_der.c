@@ -661,6 +661,11 @@ static void forms(void **state)
         {ISSUER, BYTES("\x30\x02\x30\x00"), LEAFD_MALFORMED, LEAFD_MALFORMED},
         {ISSUER, BYTES("\x30\x09\x31\x07\x30\x05\x06\x03\x55\x04\x03"), LEAFD_MALFORMED,
          LEAFD_MALFORMED},
+        /* an issuer may have what a subject may not: '*' in a PrintableString; but no bad UTF-8 */
+        {ISSUER, BYTES("\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x13\x01*"), LEAFD_OK,
+         LEAFD_OK},
+        {ISSUER, BYTES("\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x0c\x01\xff"), LEAFD_MALFORMED,
+         LEAFD_OK},
         {SUBJECT, BYTES("\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x0c\x01\xff"),
          LEAFD_MALFORMED, LEAFD_OK}, /* not UTF-8 */
         {SUBJECT, BYTES("\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x13\x01*"), LEAFD_MALFORMED,
@@ -841,6 +846,8 @@ static void names_alone(void **state)
     assert_false(cert_name_is_strict(BYTES("\x30\x02\x31\x00")));
     assert_false(cert_name_is_strict(BYTES("\x30\x00\x05\x00")));
     assert_false(cert_name_is_strict(BYTES("")));
+    assert_true(cert_issuer_is_strict(BYTES(NAME_A)));
+    assert_false(cert_issuer_is_strict(BYTES("\x30\x02\x31\x00")));
 }
 
 int main(void)
