@@ -8,11 +8,24 @@
 #include "base/bytes.h"
 
 enum der_tag {
-    DER_BOOLEAN = 0x01, DER_INTEGER = 0x02, DER_BIT_STRING = 0x03, DER_OCTET_STRING = 0x04,
-    DER_NULL = 0x05, DER_OID = 0x06, DER_ENUMERATED = 0x0a, DER_UTF8_STRING = 0x0c,
-    DER_NUMERIC_STRING = 0x12, DER_PRINTABLE_STRING = 0x13, DER_T61_STRING = 0x14,
-    DER_IA5_STRING = 0x16, DER_UTC_TIME = 0x17, DER_GENERALIZED_TIME = 0x18,
-    DER_UNIVERSAL_STRING = 0x1c, DER_BMP_STRING = 0x1e, DER_SEQUENCE = 0x30, DER_SET = 0x31,
+    DER_BOOLEAN = 0x01,
+    DER_INTEGER = 0x02,
+    DER_BIT_STRING = 0x03,
+    DER_OCTET_STRING = 0x04,
+    DER_NULL = 0x05,
+    DER_OID = 0x06,
+    DER_ENUMERATED = 0x0a,
+    DER_UTF8_STRING = 0x0c,
+    DER_NUMERIC_STRING = 0x12,
+    DER_PRINTABLE_STRING = 0x13,
+    DER_T61_STRING = 0x14,
+    DER_IA5_STRING = 0x16,
+    DER_UTC_TIME = 0x17,
+    DER_GENERALIZED_TIME = 0x18,
+    DER_UNIVERSAL_STRING = 0x1c,
+    DER_BMP_STRING = 0x1e,
+    DER_SEQUENCE = 0x30,
+    DER_SET = 0x31,
 };
 /* [n] of context class: primitive (IMPLICIT string) and constructed (EXPLICIT). */
 #define DER_CONTEXT(n) (0x80 | (n))
@@ -28,12 +41,13 @@ struct der der_of(struct bytes input);
 /* The tag octet of the next element; 0 at the end or after a fault. Moves nothing. */
 uint8_t der_peek(const struct der *der);
 /* Any element: its tag octet, its content, and (whole, may be NULL) tag, length and content. */
-bool der_read_any(struct der *der, uint8_t *ret_tag, struct bytes *ret_content, struct bytes *ret_whole);
+bool der_read_any(struct der *der, uint8_t *ret_tag, struct bytes *ret_content,
+                  struct bytes *ret_whole);
 /* The next element's content if its tag octet is `tag`; otherwise the cursor fails. */
 struct bytes der_read(struct der *der, uint8_t tag);
 /* The same, whole: tag, length and content. */
 struct bytes der_read_whole(struct der *der, uint8_t tag);
-/* A cursor over the content of the next element, which must have this tag; failed if the outer is. */
+/* A cursor over the content of the next element, which must have this tag; it fails with `der`. */
 struct der der_enter(struct der *der, uint8_t tag);
 /* True if the next element has this tag; otherwise nothing moves and nothing fails. */
 bool der_next_is(const struct der *der, uint8_t tag);

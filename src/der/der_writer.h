@@ -9,7 +9,7 @@
 
 struct der_writer {
     uint8_t *start;
-    uint8_t *at;  /* first octet written so far */
+    uint8_t *at; /* first octet written so far */
     uint8_t *end;
     bool failed;
 };

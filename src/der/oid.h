@@ -17,9 +17,9 @@ extern const struct bytes oid_server_auth, oid_any_usage;
 /* attribute types */
 extern const struct bytes oid_common_name, oid_country, oid_serial_number, oid_email_address;
 /* signature algorithms (RFC 3279, 4055, 5758, 8410) */
-extern const struct bytes oid_rsa_md2, oid_rsa_md4, oid_rsa_md5, oid_rsa_sha1, oid_rsa_sha256, oid_rsa_sha384,
-    oid_rsa_sha512, oid_rsa_pss, oid_dsa_sha1, oid_ecdsa_sha1, oid_ecdsa_sha256, oid_ecdsa_sha384,
-    oid_ecdsa_sha512;
+extern const struct bytes oid_rsa_md2, oid_rsa_md4, oid_rsa_md5, oid_rsa_sha1, oid_rsa_sha256,
+    oid_rsa_sha384, oid_rsa_sha512, oid_rsa_pss, oid_dsa_sha1, oid_ecdsa_sha1, oid_ecdsa_sha256,
+    oid_ecdsa_sha384, oid_ecdsa_sha512;
 /* the OIW names of weak ones, still met (ISO 14888, "Open Systems Implementors' Workshop") */
 extern const struct bytes oid_oiw_rsa_md5, oid_oiw_dsa_sha, oid_oiw_dsa_sha1, oid_oiw_rsa_sha1;
 /* hashes, as RSASSA-PSS names them in its parameters */

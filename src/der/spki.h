@@ -23,9 +23,10 @@ enum key_type {
 
 struct spki {
     enum key_type type;
-    unsigned bits;       /* RSA: modulus length; EC: field size; else 0 */
-    bool well_formed;    /* the strict form leafd itself writes (section 6: named curve, uncompressed; rsaEncryption with NULL) */
-    struct bytes key;    /* content of the BIT STRING without its unused-bits octet, borrowed */
+    unsigned bits;    /* RSA: modulus length; EC: field size; else 0 */
+    bool well_formed; /* the strict form leafd itself writes (section 6: named curve, uncompressed;
+                         rsaEncryption with NULL) */
+    struct bytes key; /* content of the BIT STRING without its unused-bits octet, borrowed */
 };
 
 /* Reads the whole SubjectPublicKeyInfo element. LEAFD_MALFORMED: not one; *ret is untouched. An

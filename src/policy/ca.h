@@ -17,34 +17,37 @@ enum sig_algorithm { SIG_RSA_SHA256, SIG_ECDSA_SHA256, SIG_ECDSA_SHA384, SIG_ED2
 
 struct ca {
     _Atomic unsigned refs;
-    uint16_t id;              /* place in the configuration; CA_ID_UNTRUSTED for the untrusted one */
-    uint64_t generation;      /* first 8 octets of SHA-256 of the certificate, big-endian */
-    struct bytes der;         /* the certificate */
-    struct bytes subject;     /* whole Name */
-    struct bytes spki;        /* whole element */
+    uint16_t id;          /* place in the configuration; CA_ID_UNTRUSTED for the untrusted one */
+    uint64_t generation;  /* first 8 octets of SHA-256 of the certificate, big-endian */
+    struct bytes der;     /* the certificate */
+    struct bytes subject; /* whole Name */
+    struct bytes spki;    /* whole element */
     enum key_type key_type;
     unsigned key_bits;
     enum sig_algorithm algorithm;
     struct bytes algorithm_der; /* whole AlgorithmIdentifier of what it signs */
-    struct bytes key_id;      /* SubjectKeyIdentifier as stored, else SHA-1 method 1 */
+    struct bytes key_id;        /* SubjectKeyIdentifier as stored, else SHA-1 method 1 */
     bool key_id_was_missing;
     int64_t not_before;
     int64_t not_after;
-    struct bytes chain_der[CA_CHAIN_MAX]; /* what is sent behind a leaf: this certificate and its issuers, without a self-signed root unless it is to be appended */
+    /* what is sent behind a leaf: this certificate and its issuers, without a self-signed root
+     * unless it is to be appended */
+    struct bytes chain_der[CA_CHAIN_MAX];
     size_t chain_count;
-    struct bytes chain_pem;   /* the same as one PEM text */
+    struct bytes chain_pem;                   /* the same as one PEM text */
     struct name_rule permitted[CA_RULES_MAX]; /* name constraints; see ca_allows_name */
     size_t permitted_count;
     struct name_rule excluded[CA_RULES_MAX];
     size_t excluded_count;
-    EVP_PKEY *public_key;     /* for verifying; default library context */
+    EVP_PKEY *public_key; /* for verifying; default library context */
 };
 
 /* Reads a CA from PEM (its certificate first, then its issuers) or from one DER certificate, and
  * checks what can be checked without its key (DESIGN: CA:TRUE, keyCertSign, key type and size, EKU
  * absent or with serverAuth, no critical extension we do not evaluate). Expiry is no error here:
  * ca_is_valid_at(). The caller unrefs. LEAFD_CONFIG with a sentence; *ret is untouched. */
-LEAFD_CHECKED enum leafd_err ca_read(struct bytes pem_or_der, uint16_t id, bool append_root, struct ca **ret, struct why *why);
+LEAFD_CHECKED enum leafd_err ca_read(struct bytes pem_or_der, uint16_t id, bool append_root,
+                                     struct ca **ret, struct why *why);
 struct ca *ca_ref(const struct ca *ca);
 void ca_unref(const struct ca *ca); /* NULL is fine */
 bool ca_is_valid_at(const struct ca *ca, int64_t now_sec);
@@ -54,8 +57,8 @@ bool ca_allows_name(const struct ca *ca, const struct name *name);
 /* All CAs in force at one moment. Immutable and counted. */
 struct ca_set {
     _Atomic unsigned refs;
-    size_t count;              /* configured ones; at least 1 */
-    const struct ca *ca[8];    /* [0] is the default */
+    size_t count;               /* configured ones; at least 1 */
+    const struct ca *ca[8];     /* [0] is the default */
     const struct ca *untrusted; /* NULL: not known yet, or none */
 };
 /* Takes its own references. NULL on no memory. */

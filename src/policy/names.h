@@ -27,13 +27,16 @@ bool name_equal(const struct name *a, const struct name *b);
 /* True for `*.…`. */
 bool name_is_wildcard(const struct name *name);
 
-/* The host of a request: IDNA, IPv4, IPv6 (brackets), one trailing dot stripped; ::ffff:192.0.2.1 is
- * the IPv4 address. At most 253 octets in A-labels, 1024 `with_cert` (then only as something to compare: a longer one matches nothing and
- * gives kind NAME_DNS with len 0). LEAFD_REFUSED: a form leafd serves nobody; *ret is untouched. */
-LEAFD_CHECKED enum leafd_err name_of_host(struct bytes host, bool with_cert, struct name *ret, struct why *why);
+/* The host of a request: IDNA, IPv4, IPv6 (brackets), one trailing dot stripped; ::ffff:192.0.2.1
+ * is the IPv4 address. At most 253 octets in A-labels, 1024 `with_cert` (then only as something to
+ * compare: a longer one matches nothing and gives kind NAME_DNS with len 0). LEAFD_REFUSED: a form
+ * leafd serves nobody; *ret is untouched. */
+LEAFD_CHECKED enum leafd_err name_of_host(struct bytes host, bool with_cert, struct name *ret,
+                                          struct why *why);
 
 /* A dNSName of an upstream leaf (IA5String content): lower-cased, checked. False for what must be
- * dropped: bad syntax, partial or double wildcard, `*` alone, a wildcard right under an ICANN suffix. */
+ * dropped: bad syntax, partial or double wildcard, `*` alone, a wildcard right under an ICANN
+ * suffix. */
 bool name_of_dns(struct bytes dns, struct name *ret);
 /* True when `dns` is already exactly what name_of_dns would give (the signer's check). */
 bool name_dns_is_strict(struct bytes dns);
@@ -49,9 +52,10 @@ bool name_matches(const struct name *pattern, const struct name *host);
  * ".example.org" only what is below) and networks. */
 struct name_rule {
     enum name_kind kind;
-    struct name base;   /* NAME_DNS: without a leading dot, empty for all names; NAME_IP: the network's address */
-    bool only_below;    /* NAME_DNS with a leading dot */
-    unsigned prefix;    /* NAME_IP: bits */
+    struct name base; /* NAME_DNS: without a leading dot, empty for all names; NAME_IP: the
+                         network's address */
+    bool only_below;  /* NAME_DNS with a leading dot */
+    unsigned prefix;  /* NAME_IP: bits */
 };
 /* "example.org", ".example.org", "10.0.0.0/8", "2001:db8::/32", "192.0.2.1". */
 LEAFD_CHECKED enum leafd_err name_rule_of(const char *text, struct name_rule *ret, struct why *why);
