@@ -648,7 +648,7 @@ static void forget(struct client *client, struct signer_link *link)
 static void lose(struct client *client, struct signer_link *link)
 {
     struct callbacks callbacks = {.count = 0};
-    struct sign_entry *entry;
+    struct sign_entry *entry = NULL;
     size_t cursor = 0, lost;
 
     shutdown(link->fd, SHUT_RDWR);

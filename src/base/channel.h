@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Small messages with a descriptor between the supervisor and its roles, over SOCK_SEQPACKET.
  *
- * Threads: one reader and one writer per end. */
+ * Threads: channel_send from any thread; one reader per end. */
 #pragma once
 
 #include "base/bytes.h"

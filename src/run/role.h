@@ -43,7 +43,7 @@ struct role_start {
 void role_wait(const struct role_start *start, struct role_msg *ret, int *ret_fd);
 /* As role_wait, for what has arrived already: false when there is nothing. */
 bool role_poll(const struct role_start *start, struct role_msg *ret, int *ret_fd);
-/* Tells the supervisor; a supervisor that is gone is noticed by role_wait. */
+/* Tells the supervisor, from any thread; one that is gone is noticed by role_wait. */
 void role_say(const struct role_start *start, enum role_msg_kind kind);
 
 /* One line with the error's word and its sentence. */

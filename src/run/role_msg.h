@@ -6,7 +6,7 @@
  * and STOP in any order and number. The role says READY once, and PIN_BLOCKED when the token
  * refused its PIN. The supervisor takes nothing else from a role; a role believes its supervisor.
  *
- * Threads: one reader and one writer per end. */
+ * Threads: role_msg_send from any thread; one reader per end. */
 #pragma once
 
 #include "base/bytes.h"
