@@ -14,7 +14,7 @@
 
 /* Once told to stop: so long for reading what the kernel has queued, and so long for answering it
  * all. The supervisor's patience with everything is SUPERVISOR's 4.5 s. */
-enum { STOP_READING_MS = 500, STOP_ANSWERING_MS = 3300 };
+enum { STOP_READING_MS = 2000, STOP_ANSWERING_MS = 3300 };
 
 /* In the order they are made. Each borrows from those above it. */
 struct front {
