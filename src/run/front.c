@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 /* Once told to stop: so long for reading what the kernel has queued, and so long for answering it
- * all. The supervisor's patience with everything is SUPERVISOR's 4.5 s. */
+ * all. The supervisor waits 4.5 s for front and signers. */
 enum { STOP_READING_MS = 2000, STOP_ANSWERING_MS = 3300 };
 
 /* In the order they are made. Each borrows from those above it. */
