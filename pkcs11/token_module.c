@@ -91,12 +91,20 @@ const char *ckr_name(CK_RV rv)
     return number;
 }
 
+/* A token that is opened again finds its variables set: there may be threads by then, and setenv
+ * would pull the text from under them. */
 static enum leafd_err set_environment(const struct conf *conf, struct why *why)
 {
-    for (size_t i = 0; i < conf->token_env_count; i++)
-        if (setenv(conf->token_env[i].name, conf->token_env[i].value, 1) == -1)
-            return fail(why, LEAFD_CONFIG, "token.env: cannot set %s: %s", conf->token_env[i].name,
+    for (size_t i = 0; i < conf->token_env_count; i++) {
+        const struct conf_env *env = &conf->token_env[i];
+        const char *there = getenv(env->name);
+
+        if (there && strcmp(there, env->value) == 0)
+            continue;
+        if (setenv(env->name, env->value, 1) == -1)
+            return fail(why, LEAFD_CONFIG, "token.env: cannot set %s: %s", env->name,
                         strerror(errno));
+    }
     return LEAFD_OK;
 }
 
