@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/job_queue.h"
