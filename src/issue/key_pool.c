@@ -124,14 +124,27 @@ static struct stock *claim(struct key_pool *pool)
     return NULL;
 }
 
+/* What a thread does once and under locks of other libraries (their set-up, random numbers, the
+ * counters) is done before it is idle, or everybody might wait for it there. */
+static void warm_up(void)
+{
+    static const _Atomic bool give_up = true;
+    struct leaf_key *key = NULL;
+
+    metrics_add(METRIC_KEYS_MADE_EC, 0);
+    if (leaf_key_make(KEY_TYPE_P256, 0, &key) == LEAFD_OK)
+        leaf_key_unref(key);
+    if (leaf_key_make_unless(&give_up, KEY_TYPE_RSA, 2048, &key) == LEAFD_OK)
+        leaf_key_unref(key);
+}
+
 static void *make_ahead(void *arg)
 {
     struct key_pool *pool = arg;
     struct sched_param no_param = {0};
     struct stock *stock;
 
-    metrics_add(METRIC_KEYS_MADE_EC,
-                0); /* joins the counters, which takes a lock, while not idle */
+    warm_up();
     sched_setscheduler(0, SCHED_IDLE, &no_param);
     while (!atomic_load(&pool->stopping)) {
         stock = claim(pool);
