@@ -135,7 +135,7 @@ static uint32_t ttl_of(const struct packet_path *path, const struct asker *asker
 
 /* The reply with this leaf; 0 when it is too large for a datagram. */
 static size_t write_leaf(const struct packet_path *path, const struct asker *asker,
-                         const struct issued *issued, uint8_t *out)
+                         const struct issued *issued, int64_t now_sec, uint8_t *out)
 {
     const struct conf_listen *listen = asker->route.listen;
     uint8_t der[WIRE_DATAGRAM_MAX];
@@ -155,7 +155,7 @@ static size_t write_leaf(const struct packet_path *path, const struct asker *ask
         .key_format = listen->key_format == CONF_KEY_DER   ? KEY_FORMAT_DER
                       : listen->key_format == CONF_KEY_PEM ? KEY_FORMAT_PEM
                                                            : KEY_FORMAT_BY_DIALECT,
-        .ttl_sec = ttl_of(path, asker, issued, clock_wall_sec()),
+        .ttl_sec = ttl_of(path, asker, issued, now_sec),
     };
 
     if (response.cert_format == CERT_FORMAT_DER &&
@@ -334,20 +334,21 @@ static size_t answer(struct packet_path *path, struct asker *asker, struct plan 
                      bool *ret_boarded)
 {
     struct plan smaller = {.profile = PROFILE_FRESH};
+    int64_t now_sec = clock_wall_sec();
     enum leafd_err err = LEAFD_OK;
     struct why why = {""};
     size_t len = 0;
 
     *ret_boarded = false;
     while (!err) {
-        struct issued *issued = leaf_cache_get(path->cache, plan->key, clock_wall_sec());
+        struct issued *issued = leaf_cache_get(path->cache, plan->key, now_sec);
 
         if (!issued) {
             err = board(path, asker, plan, &why);
             *ret_boarded = err == LEAFD_OK;
             break;
         }
-        len = write_leaf(path, asker, issued, out);
+        len = write_leaf(path, asker, issued, now_sec, out);
         issued_unref(issued);
         if (len > 0) {
             metrics_add(METRIC_REPLY_HIT, 1);
@@ -385,7 +386,7 @@ static void answer_leaf(struct journey *journey, struct asker *asker, const stru
 {
     struct packet_path *path = journey->path;
     uint8_t out[WIRE_DATAGRAM_MAX];
-    size_t len = write_leaf(path, asker, issued, out);
+    size_t len = write_leaf(path, asker, issued, clock_wall_sec(), out);
 
     if (len == 0) {
         answer_smaller(journey, asker);
