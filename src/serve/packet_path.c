@@ -12,6 +12,7 @@
 #include "base/job_queue.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "serve/domain_budget.h"
 #include "serve/error_budget.h"
 #include "wire/response.h"
 
@@ -59,6 +60,7 @@ struct packet_path {
     struct signer *signer;
     struct flights *flights;
     struct error_budget *budget;
+    struct domain_budget *domains;
     struct job_queue *queue; /* of journeys */
     pthread_t *threads;
     unsigned thread_count;
@@ -303,6 +305,10 @@ static enum leafd_err board(struct packet_path *path, struct asker *asker, struc
             asker_free(path, kept);
         return fail(why, LEAFD_BUSY,
                     "too many leaves are under way, or too many wait for this one");
+    }
+    if (!domain_budget_take(path->domains, &kept->name, clock_mono_ms())) {
+        cancel_flight(path, key, LEAFD_BUSY);
+        return LEAFD_OK;
     }
     journey = journey_new(path, plan, kept);
     if (journey)
@@ -558,6 +564,7 @@ static void path_free(struct packet_path *path)
     job_queue_free(path->queue);
     flights_free(path->flights);
     error_budget_free(path->budget);
+    domain_budget_free(path->domains);
     pthread_cond_destroy(&path->idle);
     pthread_mutex_destroy(&path->lock);
     free(path->threads);
@@ -602,6 +609,8 @@ enum leafd_err packet_path_new(const struct packet_path_parts *parts, unsigned i
     err = flights_new(conf->flights_max, conf->flight_waiters_max, &path->flights);
     if (!err)
         err = error_budget_new(conf->errors_per_source, conf->errors_global, &path->budget);
+    if (!err)
+        err = domain_budget_new(conf->cache_new_per_domain, &path->domains);
     if (!err) /* a flight is in the queue once at most, so it never overflows before the flights do
                */
         err = job_queue_new(conf->flights_max > 0 ? conf->flights_max : 1, &path->queue);

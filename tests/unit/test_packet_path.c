@@ -595,6 +595,36 @@ static void test_bounds_answer_busy(void **state)
     world_free(world);
 }
 
+static void few_new(struct conf *conf)
+{
+    conf->cache_new_per_domain = 3;
+}
+
+/* New leaves of one registrable domain are counted; known ones, other domains and addresses are
+ * not. */
+static void test_new_per_domain(void **state)
+{
+    struct world *world = world_new(few_new);
+    static const struct {
+        const char *host;
+        const char *word;
+    } cases[] = {{"a.shop.co.uk", ""}, {"b.shop.co.uk", ""},     {"a.shop.co.uk", ""},
+                 {"shop.co.uk", ""},   {"c.shop.co.uk", "busy"}, {"a.b.c.SHOP.co.uk", "busy"},
+                 {"b.shop.co.uk", ""}, {"other.co.uk", ""},      {"192.0.2.1", ""},
+                 {"192.0.2.2", ""},    {"192.0.2.3", ""},        {"192.0.2.4", ""}};
+    int64_t minute = clock_mono_ms() / 60000;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct request request = request_for(cases[i].host);
+        struct response_view view = answer_to(world, &request);
+
+        if (clock_mono_ms() / 60000 == minute) /* else all is counted anew */
+            assert_true(is_error(view, cases[i].word));
+    }
+    world_free(world);
+}
+
 /* ---- deadlines ---- */
 
 static void test_too_late_to_begin(void **state)
@@ -860,6 +890,7 @@ int main(void)
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_flight_of_64),
         cmocka_unit_test(test_bounds_answer_busy),
+        cmocka_unit_test(test_new_per_domain),
         cmocka_unit_test(test_too_late_to_begin),
         cmocka_unit_test(test_late_leader),
         cmocka_unit_test(test_token_is_away),
