@@ -685,11 +685,17 @@ static enum leafd_err read_deny(const struct reader *reader, const struct settin
         return LEAFD_NOMEM;
     for (size_t i = 0; i < count; i++) {
         struct setting entry = entry_of(setting, i);
+        struct why reason = {""};
+        struct conf_net net;
         const char *text = NULL;
 
         err = entry_text(reader, &entry, key, &text);
         if (err == LEAFD_OK && !*text)
             err = bad_setting(reader, &entry, key, "has an empty entry");
+        /* Domains are looked at by those who know names; a slash makes it a network here already.
+         */
+        if (err == LEAFD_OK && strchr(text, '/') && value_net(text, &net, &reason) != LEAFD_OK)
+            err = bad_setting(reader, &entry, key, reason.text);
         if (err == LEAFD_OK)
             err = set_text(&conf->deny[i], text);
         if (err != LEAFD_OK)
