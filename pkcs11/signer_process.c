@@ -92,6 +92,14 @@ struct lane_start {
     struct signer_lane *lane;
 };
 
+static void log_reason(enum log_level level, const char *event, const struct why *why)
+{
+    char reason[2 * sizeof(why->text)];
+
+    log_event(level, event, "reason=\"%s\"",
+              bytes_escape(bytes_of(why->text), reason, sizeof(reason)));
+}
+
 static void wake_reader(struct signer_process *process)
 {
     (void)eventfd_write(process->wake_fd, 1);
@@ -400,14 +408,14 @@ static bool token_is_there(struct signer_process *process)
     pthread_mutex_unlock(&process->lock);
     if (!failed && backend_check(process->backend, &why) == LEAFD_OK)
         return true;
-    log_event(LOG_LEVEL_ERROR, "token-lost", "reason=\"%s\"", why.text);
+    log_reason(LOG_LEVEL_ERROR, "token-lost", &why);
     set_state(process, SIGNER_CONNECTING, why.text);
     return false;
 }
 
 static void block_pin(struct signer_process *process, const struct why *why)
 {
-    log_event(LOG_LEVEL_ERROR, "pin-blocked", "reason=\"%s\"", why->text);
+    log_reason(LOG_LEVEL_ERROR, "pin-blocked", why);
     set_state(process, SIGNER_PIN_BLOCKED, why->text);
     process->pin_refused(process->pin_ctx);
 }
@@ -416,7 +424,7 @@ static void block_pin(struct signer_process *process, const struct why *why)
  * one that was never confused. */
 static void give_up(const struct why *why)
 {
-    log_event(LOG_LEVEL_ERROR, "signer-gives-up", "reason=\"%s\"", why->text);
+    log_reason(LOG_LEVEL_ERROR, "signer-gives-up", why);
     _exit(EXIT_FAILURE);
 }
 
@@ -436,7 +444,7 @@ static bool try_token(struct signer_process *process, unsigned *failures, struct
         return false;
     }
     if (strcmp(why.text, said->text) != 0) {
-        log_event(LOG_LEVEL_WARNING, "token-absent", "reason=\"%s\"", why.text);
+        log_reason(LOG_LEVEL_WARNING, "token-absent", &why);
         set_state(process, SIGNER_CONNECTING, why.text);
         *said = why;
     }
@@ -761,7 +769,7 @@ enum leafd_err signer_process_start(struct signer_process *process, struct why *
     if (err == LEAFD_CONFIG || err == LEAFD_PIN)
         return err;
     if (err != LEAFD_OK) {
-        log_event(LOG_LEVEL_WARNING, "token-absent", "reason=\"%s\"", why->text);
+        log_reason(LOG_LEVEL_WARNING, "token-absent", why);
         set_state(process, SIGNER_CONNECTING, why->text);
     }
     if (pthread_create(&process->keeper, NULL, keeper_run, process) != 0)
