@@ -51,8 +51,8 @@ static enum leafd_err user_by_name(const char *name, struct sandbox_user *ret, s
         err = fail(why, LEAFD_CONFIG, "user \"%.64s\": %s", name, strerror(code));
     } else {
         err = fail(why, LEAFD_CONFIG,
-                   "user \"%.64s\" does not exist: run useradd --system --shell /usr/sbin/nologin "
-                   "%.64s (or systemd-sysusers), or name an unused user id instead",
+                   "there is no user \"%.64s\": useradd --system %.64s makes it (or "
+                   "systemd-sysusers); or give an unused user id instead",
                    name, name);
     }
     free(room);

@@ -68,6 +68,8 @@ static enum leafd_err front_start(struct front *front, struct role_start *start,
     if (err != LEAFD_OK)
         return err;
     err = policy_new(conf, &front->policy);
+    if (err == LEAFD_CONFIG)
+        return fail(why, err, "policy.deny: an entry is neither a domain nor a network");
     if (err != LEAFD_OK)
         return err;
     parts =

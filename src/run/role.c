@@ -58,7 +58,7 @@ void role_log_failure(const char *event, enum leafd_err err, const struct why *w
 {
     char reason[2 * sizeof(why->text)];
 
-    bytes_escape(bytes_of(why->text), reason, sizeof(reason));
+    bytes_escape(bytes_of(why->text[0] ? why->text : err_name(err)), reason, sizeof(reason));
     log_event(LOG_LEVEL_ERROR, event, "error=%s reason=\"%s\"", err_name(err), reason);
 }
 

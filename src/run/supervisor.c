@@ -282,15 +282,14 @@ static void restart_later(struct child *child)
         child->backoff_ms = BACKOFF_MAX_MS;
 }
 
+/* One that does not listen is ending by itself, or is killed when its time is over. */
 static void stop_role(struct child *child)
 {
-    struct why why = {""};
-
     if (!child->pid || child->told_to_stop)
         return;
     child->told_to_stop = true;
-    if (child->channel == -1 || say(child->channel, ROLE_MSG_STOP, 0, -1, &why) != LEAFD_OK)
-        child_kill(child);
+    if (child->channel != -1 && role_msg_send(child->channel, ROLE_MSG_STOP, 0, -1) != LEAFD_OK)
+        log_event(LOG_LEVEL_DEBUG, "role-deaf", "role=%s", role_name(child->role));
 }
 
 /* The front first, since what it still has to answer may need the signer. */

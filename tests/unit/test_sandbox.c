@@ -230,7 +230,7 @@ static void bad_users_are_refused_with_the_remedy(void **state)
         assert_int_equal(sandbox_user_of(numbers[i], &user, &why), LEAFD_CONFIG);
     assert_int_equal(sandbox_user_of("no-such-user-anywhere", &user, &why), LEAFD_CONFIG);
     assert_non_null(strstr(why.text, "useradd --system"));
-    assert_non_null(strstr(why.text, "user id"));
+    assert_non_null(strstr(why.text, "user id instead"));
     assert_int_equal(sandbox_user_of("", &user, &why), LEAFD_CONFIG);
     assert_int_equal(user.uid, 7);
 }
