@@ -106,11 +106,6 @@ enum leafd_err backend_lane_open(struct backend *backend, struct backend_lane **
     if (!lane)
         return LEAFD_NOMEM;
     lane->backend = backend;
-    if (backend->ops->lane_open) {
-        err = backend->ops->lane_open(backend, why);
-        if (err != LEAFD_OK)
-            goto out;
-    }
     for (size_t i = 0; i < backend->key_count; i++) {
         if (!lane_key_prepare(backend, i, &lane->key[i])) {
             ERR_clear_error();

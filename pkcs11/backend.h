@@ -14,24 +14,27 @@ struct backend_lane;
 
 /* What a backend counted since it was opened. */
 struct backend_counters {
-    uint64_t logins;       /* C_Login calls */
-    uint64_t sessions;     /* open now */
-    uint64_t retries;      /* signatures that needed a second session (L1) */
+    uint64_t logins;   /* C_Login calls */
+    uint64_t sessions; /* open now */
+    uint64_t retries;  /* signatures that needed a second session (L1) */
 };
 
 /* Loads the module (native) or reads the key files (file), finds exactly one token and one key per
  * CA, logs in, checks each key against its CA certificate and proves it with the challenge. Borrows
  * all arguments for the backend's life.
- * LEAFD_CONFIG: the module file, URI, an ambiguous key, or a key that is not the certificate's; LEAFD_PIN: wrong, missing,
- * locked, or on its last try (C_Login was called at most once); LEAFD_ABSENT: token or key is not there now; LEAFD_TOKEN_UNAVAILABLE: any other failure of
- * the token. The sentence names what is missing and the remedy; *ret is untouched. */
-LEAFD_CHECKED enum leafd_err backend_open(const struct conf *conf, const struct ca_set *cas, const struct secret *pin,
-                                          struct backend **ret, struct why *why);
+ * LEAFD_CONFIG: the module file, URI, an ambiguous key, or a key that is not the certificate's;
+ * LEAFD_PIN: wrong, missing, locked, or on its last try (C_Login was called at most once);
+ * LEAFD_ABSENT: token or key is not there now; LEAFD_TOKEN_UNAVAILABLE: any other failure of the
+ * token. The sentence names what is missing and the remedy; *ret is untouched. */
+LEAFD_CHECKED enum leafd_err backend_open(const struct conf *conf, const struct ca_set *cas,
+                                          const struct secret *pin, struct backend **ret,
+                                          struct why *why);
 void backend_close(struct backend *backend); /* all lanes are closed first; NULL is fine */
 
 /* How many lanes it can carry: min(token.sessions, the token's maximum). At least 1. */
 unsigned backend_lanes(const struct backend *backend);
-LEAFD_CHECKED enum leafd_err backend_lane_open(struct backend *backend, struct backend_lane **ret, struct why *why);
+LEAFD_CHECKED enum leafd_err backend_lane_open(struct backend *backend, struct backend_lane **ret,
+                                               struct why *why);
 void backend_lane_close(struct backend_lane *lane); /* NULL is fine */
 
 /* Signs `tbs` with the key of configured CA number `ca_index` and verifies the signature with the
@@ -39,13 +42,15 @@ void backend_lane_close(struct backend_lane *lane); /* NULL is fine */
  * SIGN_SIGNATURE_MAX octets. One session that has gone bad is replaced and the signature tried once
  * more (L1). LEAFD_TOKEN_UNAVAILABLE: the token cannot sign now. LEAFD_INTERNAL: the signature did
  * not verify. Waits for the module as long as it takes. */
-LEAFD_CHECKED enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index, struct bytes tbs,
-                                               uint8_t *out, size_t size, size_t *ret_len, struct why *why);
+LEAFD_CHECKED enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index,
+                                               struct bytes tbs, uint8_t *out, size_t size,
+                                               size_t *ret_len, struct why *why);
 /* Is the token still there (C_GetTokenInfo or C_GetSessionInfo)? */
 LEAFD_CHECKED enum leafd_err backend_check(struct backend *backend, struct why *why);
 void backend_count(struct backend *backend, struct backend_counters *ret);
 
-/* An EVP_PKEY of one CA, for making certificates (leafctl ca init): the caller frees it; it must go before the
- * backend. Property query and library context for EVP_DigestSignInit_ex are those of backend_libctx. */
+/* An EVP_PKEY of one CA, for making certificates (leafctl ca init): the caller frees it; it must go
+ * before the backend. Property query and library context for EVP_DigestSignInit_ex are those of
+ * backend_libctx. */
 EVP_PKEY *backend_key(struct backend *backend, size_t ca_index);
 OSSL_LIB_CTX *backend_libctx(struct backend *backend);

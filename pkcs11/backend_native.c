@@ -85,6 +85,19 @@ static enum leafd_err use_key(struct backend *backend, size_t index, const struc
     return provider_key(native->provider, native->key[index], &backend->key[index], why);
 }
 
+/* Opens the sessions of all lanes, so that a limit nobody told us of is known before the lanes are
+ * counted: lanes that had to share would wait for each other. */
+static enum leafd_err open_sessions(struct backend *backend, struct why *why)
+{
+    struct native *native = backend->impl;
+    enum leafd_err err = LEAFD_OK;
+
+    for (size_t i = 0; i < native->token_count; i++)
+        for (unsigned n = 0; n < sessions_wanted(backend->conf) && err == LEAFD_OK; n++)
+            err = session_pool_grow(native->token[i]->pool, why);
+    return err;
+}
+
 static enum leafd_err native_open(struct backend *backend, const struct secret *pin,
                                   struct why *why)
 {
@@ -108,7 +121,7 @@ static enum leafd_err native_open(struct backend *backend, const struct secret *
     err = token_module_open(backend->conf, &native->module, why);
     for (size_t i = 0; i < backend->key_count && err == LEAFD_OK; i++)
         err = use_key(backend, i, pin, why);
-    return err;
+    return err == LEAFD_OK ? open_sessions(backend, why) : err;
 }
 
 static void native_close(struct backend *backend)
@@ -139,21 +152,6 @@ static unsigned native_lanes(const struct backend *backend)
         lanes = limit < lanes ? limit : lanes;
     }
     return lanes;
-}
-
-/* One session more, so that a limit nobody told us of is learned before the first request. Lanes
- * beyond it share the sessions there are. */
-static enum leafd_err native_lane_open(struct backend *backend, struct why *why)
-{
-    struct native *native = backend->impl;
-
-    for (size_t i = 0; i < native->token_count; i++) {
-        enum leafd_err err = session_pool_grow(native->token[i]->pool, why);
-
-        if (err != LEAFD_OK)
-            return err;
-    }
-    return LEAFD_OK;
 }
 
 static enum leafd_err native_check(struct backend *backend, struct why *why)
@@ -206,7 +204,6 @@ const struct backend_ops backend_native_ops = {
     .open = native_open,
     .close = native_close,
     .lanes = native_lanes,
-    .lane_open = native_lane_open,
     .sign_failed = provider_sign_failed,
     .check = native_check,
     .count = native_count,

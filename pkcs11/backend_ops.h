@@ -2,7 +2,7 @@
 /* What a backend has to give so that backend.c can do the rest: an EVP_PKEY per CA that signs. For
  * the backends alone; everyone else includes pkcs11/backend.h.
  *
- * Threads: open, close and lanes from one thread; lane_open, sign_failed, check and count from any.
+ * Threads: open, close and lanes from one thread; sign_failed, check and count from any.
  */
 #pragma once
 
@@ -19,7 +19,6 @@ struct backend_ops {
     enum leafd_err (*open)(struct backend *backend, const struct secret *pin, struct why *why);
     void (*close)(struct backend *backend); /* after the keys have been freed */
     unsigned (*lanes)(const struct backend *backend);
-    enum leafd_err (*lane_open)(struct backend *backend, struct why *why); /* may be NULL */
     /* Why the last signature of this thread failed. */
     enum leafd_err (*sign_failed)(struct why *why);
     enum leafd_err (*check)(struct backend *backend, struct why *why);

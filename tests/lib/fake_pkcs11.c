@@ -129,6 +129,7 @@ static const struct named {
     NUMBER(CKM_ECDSA),
     NUMBER(CKM_ECDSA_SHA256),
     NUMBER(CKM_ECDSA_SHA384),
+    NUMBER(CKM_EDDSA),
 };
 #undef NUMBER
 
@@ -835,8 +836,8 @@ static CK_RV fake_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
     CALL(FN_C_GetTokenInfo, do_token_info(slot, info));
 }
 
-static const CK_MECHANISM_TYPE mechanisms[] = {CKM_RSA_PKCS, CKM_SHA256_RSA_PKCS, CKM_ECDSA,
-                                               CKM_ECDSA_SHA256, CKM_ECDSA_SHA384};
+static const CK_MECHANISM_TYPE mechanisms[] = {CKM_RSA_PKCS,     CKM_SHA256_RSA_PKCS, CKM_ECDSA,
+                                               CKM_ECDSA_SHA256, CKM_ECDSA_SHA384,    CKM_EDDSA};
 enum { MECHANISMS = sizeof(mechanisms) / sizeof(mechanisms[0]) };
 
 static bool has_mechanism(CK_MECHANISM_TYPE mechanism)
@@ -1090,10 +1091,11 @@ static bool value_ulong(struct value *value, CK_ULONG number)
 /* In an OCTET STRING, as PKCS#11 2.40 wants it. */
 static bool value_point(struct value *value, EVP_PKEY *key)
 {
+    const char *param =
+        EVP_PKEY_is_a(key, "EC") ? OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY : OSSL_PKEY_PARAM_PUB_KEY;
     size_t len;
 
-    if (EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, value->data + 2,
-                                        126, &len) != 1)
+    if (EVP_PKEY_get_octet_string_param(key, param, value->data + 2, 126, &len) != 1)
         return false;
     value->data[0] = 0x04;
     value->data[1] = (uint8_t)len;
@@ -1131,7 +1133,9 @@ static bool attribute_value(const struct fake_key *key, bool is_private, CK_ATTR
     case CKA_ID:
         return value_of(value, key->id, key->id_len);
     case CKA_KEY_TYPE:
-        return value_ulong(value, is_rsa ? CKK_RSA : CKK_EC);
+        return value_ulong(value, is_rsa                          ? CKK_RSA
+                                  : EVP_PKEY_is_a(key->key, "EC") ? CKK_EC
+                                                                  : CKK_EC_EDWARDS);
     case CKA_SIGN:
         return is_private && value_bool(value, !key->no_sign);
     case CKA_ALWAYS_AUTHENTICATE:
@@ -1308,6 +1312,18 @@ static bool split_ecdsa(const uint8_t *der, size_t len, size_t half, uint8_t *ou
     return ok;
 }
 
+static bool sign_eddsa(EVP_PKEY *key, const uint8_t *data, size_t data_len, uint8_t *out,
+                       size_t *len)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok = ctx && EVP_DigestSignInit(ctx, NULL, NULL, NULL, key) == 1;
+
+    *len = 64;
+    ok = ok && EVP_DigestSign(ctx, out, len, data, data_len) == 1;
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
 /* Without the lock: this is where the time goes. */
 static bool sign_software(EVP_PKEY *key, CK_MECHANISM_TYPE mechanism, const uint8_t *data,
                           size_t data_len, uint8_t *out, size_t *len)
@@ -1366,7 +1382,9 @@ static CK_RV do_sign(CK_SESSION_HANDLE handle, const uint8_t *data, CK_ULONG dat
     if (EVP_PKEY_up_ref(key) != 1)
         return CKR_HOST_MEMORY;
     pthread_mutex_unlock(&fake.lock);
-    ok = sign_software(key, mechanism, data, data_len, signature, &signature_len);
+    ok = mechanism == CKM_EDDSA
+             ? sign_eddsa(key, data, data_len, signature, &signature_len)
+             : sign_software(key, mechanism, data, data_len, signature, &signature_len);
     EVP_PKEY_free(key);
     pthread_mutex_lock(&fake.lock);
     session = find_session(handle); /* it may have been lost meanwhile */

@@ -15,10 +15,12 @@
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum key { KEY_P256, KEY_P256_OTHER, KEY_P384, KEY_RSA, KEY_RSA_OTHER, KEY_ED25519, KEYS };
@@ -450,7 +452,7 @@ static void test_lane_bounds(void **state)
 
 static void test_native_signs(void **state)
 {
-    static const enum key keys[] = {KEY_P256, KEY_P384, KEY_RSA};
+    static const enum key keys[] = {KEY_P256, KEY_P384, KEY_RSA, KEY_ED25519};
     struct fixture *fixture = *state;
 
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
@@ -886,6 +888,84 @@ static void test_wrong_signature_is_not_released(void **state)
     }
 }
 
+/* ---- what only the fake module can do ---- */
+
+static void test_renumbered_slots(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backend_lane *lane;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    lane = lane_of(fixture);
+    simple(fixture, KEY_P256, "first_slot = 7\nobject_offset = 100");
+    assert_int_equal(backend_check(fixture->backend, &fixture->why), LEAFD_TOKEN_UNAVAILABLE);
+    assert_int_equal(sign(lane, 0, all.ca[KEY_P256], NULL), LEAFD_TOKEN_UNAVAILABLE);
+    backend_lane_close(lane);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+    must_open(fixture);
+    must_sign(fixture, 2);
+}
+
+/* The handle that was the CA's names another key now: the verification tells. */
+static void test_handle_of_another_key(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backend_lane *lane;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    lane = lane_of(fixture);
+    control("key = label=ca id=01 file=%s", all.key_path[KEY_P256_OTHER]);
+    assert_int_equal(sign(lane, 0, all.ca[KEY_P256], &fixture->why), LEAFD_INTERNAL);
+    backend_lane_close(lane);
+}
+
+static void test_hanging_call(void **state)
+{
+    struct fixture *fixture = *state;
+    struct crowd crowd = {.fixture = fixture, .times = 1};
+    unsigned long before;
+    pthread_t thread;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    simple(fixture, KEY_P256, "hang.C_Sign = 1");
+    before = counter("C_Sign");
+    assert_int_equal(pthread_create(&thread, NULL, sign_in_crowd, &crowd), 0);
+    while (counter("C_Sign") == before) /* make check has a deadline for all of us */
+        usleep(1000);
+    must_sign(fixture, 3); /* one lane hangs, the others do not */
+    simple(fixture, KEY_P256, "");
+    pthread_join(thread, NULL);
+    assert_int_equal(crowd.failures, 0);
+}
+
+static void test_crash_and_fork(void **state)
+{
+    struct fixture *fixture = *state;
+    int status;
+    pid_t pid;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    pid = fork();
+    if (pid == 0) /* the parent's module is of no use here */
+        _exit(backend_check(fixture->backend, NULL) == LEAFD_TOKEN_UNAVAILABLE ? 0 : 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_int_equal(counter("fork_use"), 1);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+    simple(fixture, KEY_P256, "crash.C_Login = 1");
+    pid = fork();
+    if (pid == 0)
+        _exit((int)open_backend(fixture));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
 /* ---- what leafctl shows ---- */
 
 static void test_token_list(void **state)
@@ -1107,6 +1187,10 @@ int main(void)
         TEST(test_crowd_with_bad_sessions),
         TEST(test_module_that_cannot_lock),
         TEST(test_wrong_signature_is_not_released),
+        TEST(test_renumbered_slots),
+        TEST(test_handle_of_another_key),
+        TEST(test_hanging_call),
+        TEST(test_crash_and_fork),
         TEST(test_token_list),
         TEST(test_token_test),
         TEST(test_ephemeral_ca),
