@@ -21,7 +21,7 @@ def test_ping_ready_healthcheck(daemon):
 def test_other_paths_and_methods(daemon):
     assert daemon.http("/")[0] == 404
     assert daemon.http("/metrics/../etc/passwd")[0] == 404
-    assert daemon.http("/" + "a" * 2000)[0] in (404, 414)
+    assert daemon.http("/" + "a" * 300)[0] == 404
     host, port = udp_address(daemon.admin)
     for method in ("POST", "DELETE", "PUT"):
         connection = http.client.HTTPConnection(host, port, timeout=5)
@@ -34,13 +34,13 @@ def test_garbage_harms_nobody(daemon):
     host, port = udp_address(daemon.admin)
     for data in (b"\x16\x03\x01\x02\x00" + b"\0" * 600, b"\r\n" * 1000, b"GET " + b"x" * 20000, b"\0"):
         with socket.create_connection((host, port), timeout=5) as connection:
-            connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
             try:
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
                 while connection.recv(4096):
                     pass
-            except ConnectionResetError:
-                pass
+            except OSError:
+                pass  # it may close first
     assert daemon.http("/ping")[0] == 200
 
 

@@ -189,7 +189,7 @@ SUBJECTS = {
     "cn-of-another": ([(CN, "something else")], [entry(CN, "something else")]),
     "value-512": ([(O, "o" * 512)], [entry(O, "o" * 512)]),
     "value-513": ([(O, "o" * 513), (CN, HOST)], []),
-    "value-empty": ([(O, ""), (CN, HOST)], []),
+    "value-empty-dropped": ([(O, ""), (CN, HOST)], [entry(CN, HOST)]),
     "rdns-32": ([(OU, str(n)) for n in range(32)], [entry(OU, str(n)) for n in range(32)]),
     "rdns-33": ([(OU, str(n)) for n in range(33)], []),
     "over-2-kib": ([(OU, "u" * 500) for _ in range(5)], []),
@@ -259,7 +259,7 @@ SPANS = {
     "long-not-yet": (100, 2000, 100, 497),
     "expired-of-ordinary-span": (-200, -100, None, None),
     "not-yet-of-ordinary-span": (100, 200, None, None),
-    "until-9999": (-10, (253402300799 - 1795000000) / DAY, -1, 396),
+    "until-9999": (-10, (253402300799 - time.time()) / DAY - 1, -1, 396),
 }
 
 

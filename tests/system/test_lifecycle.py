@@ -197,19 +197,26 @@ def test_a_stop_without_a_token_is_in_time(folder, config_of, ca):
 
 
 def test_reload_changes_the_log_level(folder, config_of, ca):
+    """Of every role: the front's lines of level notice come, stay away, and come again."""
     with LeafdProcess(folder, config_of(ca, {"log": {"level": "info"}})) as daemon:
         daemon.wait_ready()
         text = daemon.file.read_text()
-        since = len(daemon.lines)
-        daemon.file.write_text(text.replace("level: info", "level: debug"))
-        daemon.send_signal(signal.SIGHUP)
-        assert pairs(daemon.wait_event("reload", since=since))["result"] == "ok"
         with daemon.client() as client:
-            def heard():
-                client.ask_error(b"\xc1")
-                return any("debug" in line or line.startswith("<7>") for line in daemon.lines[since:])
 
-            wait_for(heard, "a line of level debug")
+            def told():
+                since = len(daemon.lines)
+                client.ask_error(b"\xc1")
+                client.ask_leaf(by_ids(HOST))
+                return bool(daemon.events("request-failed", since))
+
+            wait_for(told, "a line about a bad request")
+            for level in ("error", "info"):
+                daemon.file.write_text(text.replace("level: info", f"level: {level}"))
+                since = len(daemon.lines)
+                daemon.send_signal(signal.SIGHUP)
+                if level == "info":
+                    assert pairs(daemon.wait_event("reload", since=since))["result"] == "ok"
+                wait_for(lambda: told() == (level == "info"), f"log level {level}", every=0.1)
 
 
 def test_a_bad_reload_changes_nothing_and_says_why(folder, config_of, ca):

@@ -12,8 +12,8 @@ import pytest
 
 from lib import checks, tree
 from lib.authority import Authority, Token, configuration, leafctl, leafctl_json
-from lib.client import by_ids
-from lib.leafd_process import LeafdProcess
+from lib.client import Answer, by_ids
+from lib.leafd_process import LeafdProcess, pairs
 from lib.polling import wait_for
 
 HOST = "token.example.org"
@@ -267,9 +267,9 @@ def test_a_token_that_comes_later(folder, private):
     only.rename(away)
     with LeafdProcess(folder, config) as daemon:
         daemon.wait_serving()
-        daemon.wait_line(lambda line: "token" in line and ("leafd[signer]" in line or "signer" in line), "what is missing")
-        status, text = daemon.http("/ready")
-        assert status == 503 and "token" in text.lower(), text
+        assert pairs(daemon.wait_event("token-absent"))["reason"]
+        wait_for(lambda: "no token" in daemon.http("/ready")[1], "/ready names what is missing")
+        assert daemon.http("/ready")[0] == 503
         assert daemon.http("/ping")[0] == 200
         with daemon.client() as client:
             assert client.ask(by_ids(HOST)).map == {1: HOST, 7: "token-unavailable"}
@@ -311,7 +311,5 @@ def test_requests_wait_for_a_token_that_is_late(folder, private):
             for n in range(20):
                 client.send(by_ids(f"late-{n}.example.org"))
             away.rename(only)
-            from lib.client import Answer
-
             answers = [Answer(client.receive()) for _ in range(20)]
             assert not [a.error for a in answers if a.error]

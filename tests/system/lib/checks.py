@@ -151,7 +151,7 @@ def assert_leaf(answer, ca, *, names, key="ec-p256", usage=0, common_name=False,
         now = datetime.datetime.utcnow()
         current = leaf.not_valid_before <= now <= leaf.not_valid_after
         hosts = [probe_host(n) for n in names]
-        assert_openssl(answer, ca, hosts[:3], at=None if current else unix_time(leaf.not_valid_before))
+        assert_openssl(answer, ca, hosts[:3], any_time=not current)
         if tls and current and usage in (0, 1):
             handshake(answer, ca, hosts[0])
     return leaf
@@ -174,8 +174,8 @@ def pem_of(cert):
     return cert.public_bytes(Encoding.PEM).decode()
 
 
-def assert_openssl(answer, ca, hosts, at=None):
-    """openssl verify, as strict as it can be, trusting the CA alone."""
+def assert_openssl(answer, ca, hosts, any_time=False):
+    """openssl verify, as strict as it can be, trusting the CA alone. `any_time`: dates do not count."""
     with tempfile.TemporaryDirectory(prefix="leafd-verify-") as name:
         folder = pathlib.Path(name)
         (folder / "ca.pem").write_text(pem_of(ca))
@@ -185,8 +185,8 @@ def assert_openssl(answer, ca, hosts, at=None):
         if len(blocks) > 1:
             (folder / "chain.pem").write_text("".join(certs.pem(b) for b in blocks[1:]))
             command += ["-untrusted", str(folder / "chain.pem")]
-        if at is not None:
-            command += ["-attime", str(at)]
+        if any_time:
+            command += ["-no_check_time"]
         for host in hosts:
             named = ["-verify_ip" if is_address(host) else "-verify_hostname", host]
             done = subprocess.run([*command, *named, str(folder / "leaf.pem")], capture_output=True, text=True, timeout=30)
