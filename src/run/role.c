@@ -92,6 +92,7 @@ bool role_poll(const struct role_start *start, struct role_msg *ret, int *ret_fd
             return true;
         }
         log_set_level((enum log_level)message.value);
+        log_event(LOG_LEVEL_DEBUG, "log-level", "level=%u", message.value);
         if (fd != -1)
             close(fd);
     }
