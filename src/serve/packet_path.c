@@ -14,6 +14,7 @@
 #include "base/metrics.h"
 #include "serve/domain_budget.h"
 #include "serve/error_budget.h"
+#include "serve/waiting_room.h"
 #include "wire/response.h"
 
 #include <openssl/crypto.h>
@@ -24,6 +25,7 @@
 
 enum {
     PATIENCE_MS = 3500,    /* what a proxy waits, less what the way back takes */
+    TELL_AHEAD_MS = 300,   /* so long before a deadline who waits for a token is told */
     RETELL_MS = 400,       /* with less than this, a token that is away is not waited for again */
     TTL_MARGIN_SEC = 300,  /* g3proxy serves a leaf so long beyond its ttl */
     TTL_IN_DOUBT_SEC = 10, /* for any verdict but good and legacy */
@@ -61,6 +63,7 @@ struct packet_path {
     struct flights *flights;
     struct error_budget *budget;
     struct domain_budget *domains;
+    struct waiting_room *room;
     struct job_queue *queue; /* of journeys */
     pthread_t *threads;
     unsigned thread_count;
@@ -73,11 +76,13 @@ struct packet_path {
     bool abandoned;      /* the last journey frees the path */
 };
 
+static const struct waiting_room_ops room_ops;
+
 static void path_free(struct packet_path *path);
 
 /* ---- counting and answering ---- */
 
-static void count_verdict(const struct plan *plan)
+static void count_request(const struct request *request, const struct plan *plan)
 {
     static const int metric_of[] = {
         [VERDICT_NO_UPSTREAM] = -1,
@@ -90,6 +95,8 @@ static void count_verdict(const struct plan *plan)
         [VERDICT_UNREADABLE] = METRIC_VERDICT_UNREADABLE,
     };
 
+    if (request->ignored_keys > 0)
+        metrics_add(METRIC_IGNORED_KEYS, request->ignored_keys);
     if (plan->profile == PROFILE_MINIMAL)
         metrics_add(METRIC_VERDICT_MINIMAL, 1);
     else if (metric_of[plan->verdict.kind] != -1)
@@ -625,9 +632,11 @@ enum leafd_err packet_path_new(const struct packet_path_parts *parts, unsigned i
             goto out;
         path->thread_count++;
     }
+    err = waiting_room_new(&room_ops, path, &path->room);
+    if (err)
+        goto out;
     *ret = path;
     path = NULL;
-    err = LEAFD_OK;
 out:
     if (path) {
         stop_threads(path);
@@ -643,6 +652,7 @@ void packet_path_free(struct packet_path *path, int64_t deadline_ms)
 
     if (!path)
         return;
+    waiting_room_free(path->room);
     pthread_mutex_lock(&path->lock);
     while (path->journeys > 0 && pthread_cond_timedwait(&path->idle, &path->lock, &until) == 0)
         ;
@@ -658,7 +668,7 @@ void packet_path_free(struct packet_path *path, int64_t deadline_ms)
         path_free(path);
 }
 
-/* Request -> plan, with the verdict counted. */
+/* Request -> plan. */
 static enum leafd_err decide(struct packet_path *path, struct asker *asker, struct plan *ret,
                              struct why *why)
 {
@@ -667,7 +677,6 @@ static enum leafd_err decide(struct packet_path *path, struct asker *asker, stru
         policy_plan(path->policy, &asker->request, cas, clock_wall_sec(), ret, why);
 
     ca_set_unref(cas);
-    count_verdict(ret);
     if (err)
         return err;
     asker->name = ret->host;
@@ -677,7 +686,19 @@ static enum leafd_err decide(struct packet_path *path, struct asker *asker, stru
     return LEAFD_OK;
 }
 
-size_t packet_path_handle(struct packet_path *path, const struct packet *packet, uint8_t *out)
+/* Only the untrusted CA can be missing when a request is planned. A token that is blocked is not
+ * waited for. */
+static bool is_worth_waiting(struct packet_path *path)
+{
+    struct signer_status status;
+
+    signer_status(path->signer, &status);
+    return status.state != SIGNER_PIN_BLOCKED;
+}
+
+/* What packet_path_handle says; `may_wait` until the CA that the request needs is known. */
+static size_t handle(struct packet_path *path, const struct packet *packet, bool may_wait,
+                     uint8_t *out)
 {
     struct asker asker = {.route = *packet->route, .deadline_ms = packet->arrived_ms + PATIENCE_MS};
     struct plan plan = {.profile = PROFILE_FRESH};
@@ -693,15 +714,45 @@ size_t packet_path_handle(struct packet_path *path, const struct packet *packet,
         metrics_add(METRIC_DROP_REPLY, 1);
         return 0;
     }
-    if (asker.request.ignored_keys > 0)
-        metrics_add(METRIC_IGNORED_KEYS, asker.request.ignored_keys);
     if (!err && packet->uid_refused)
         err = fail(&why, LEAFD_REFUSED, "the user who asks is none of allow_uid");
     if (!err)
         err = decide(path, &asker, &plan, &why);
+    if (err == LEAFD_TOKEN_UNAVAILABLE && may_wait && is_worth_waiting(path) &&
+        waiting_room_enter(path->room, packet, asker.deadline_ms - TELL_AHEAD_MS))
+        return 0;
+    count_request(&asker.request, &plan);
     if (err)
         return say_error(path, &asker, err, &why, out);
     len = answer(path, &asker, &plan, out, &boarded);
     plan_clear(&plan);
     return len;
 }
+
+size_t packet_path_handle(struct packet_path *path, const struct packet *packet, uint8_t *out)
+{
+    return handle(path, packet, true, out);
+}
+
+/* ---- the waiting room ---- */
+
+static bool room_is_open(void *ctx)
+{
+    struct packet_path *path = ctx;
+    struct ca_set *cas = signer_cas(path->signer);
+    bool open = cas->untrusted != NULL || !is_worth_waiting(path);
+
+    ca_set_unref(cas);
+    return open;
+}
+
+static void room_leave(void *ctx, const struct packet *packet)
+{
+    uint8_t out[WIRE_DATAGRAM_MAX];
+    size_t len = handle(ctx, packet, false, out);
+
+    if (len > 0 && !reply_route_send(packet->route, (struct bytes){out, len}))
+        metrics_add(METRIC_SEND_FAILED, 1);
+}
+
+static const struct waiting_room_ops room_ops = {room_is_open, room_leave};

@@ -53,7 +53,8 @@ static int bound_socket(struct sockaddr_in *ret_address)
     return fd;
 }
 
-static struct world *world_new(void (*tune)(struct conf *conf))
+static struct world *world_new_with(void (*tune)(struct conf *conf),
+                                    const struct fake_signer_options *options)
 {
     struct world *world = calloc(1, sizeof(*world));
     struct sockaddr_in address;
@@ -73,7 +74,7 @@ static struct world *world_new(void (*tune)(struct conf *conf))
                                 .flight_waiters_max = 256};
     if (tune)
         tune(&world->conf);
-    world->signer = fake_signer_new(NULL);
+    world->signer = fake_signer_new(options);
     assert_int_equal(policy_new(&world->conf, &world->policy), LEAFD_OK);
     assert_int_equal(leaf_cache_new((size_t)world->conf.cache_max_bytes, &world->cache), LEAFD_OK);
     assert_int_equal(key_pool_new(&world->conf, &world->keys), LEAFD_OK);
@@ -93,6 +94,11 @@ static struct world *world_new(void (*tune)(struct conf *conf))
                                         .peer.in4 = address,
                                         .peer_len = sizeof(address)};
     return world;
+}
+
+static struct world *world_new(void (*tune)(struct conf *conf))
+{
+    return world_new_with(tune, NULL);
 }
 
 static void world_free(struct world *world)
@@ -460,6 +466,51 @@ static void test_untrusted_ca_is_renewed(void **state)
     view = view_of((struct bytes){world->out, ask(world, &request)});
     assert_true(is_signed_by(view, cas->untrusted));
     ca_set_unref(cas);
+    free((void *)upstream.data);
+    world_free(world);
+}
+
+/* Right after a start the untrusted CA is not known: who needs it waits for it, as long as there is
+ * time. */
+static void test_untrusted_ca_is_awaited(void **state)
+{
+    struct world *world = world_new_with(NULL, &(struct fake_signer_options){.no_untrusted = true});
+    struct bytes upstream =
+        make_upstream((struct upstream_options){.names = "DNS:a.example", .self_signed = true});
+    struct request late = request_like("LATE.a.example", upstream);
+    struct request early = request_like("a.example", upstream);
+    struct request blocked = request_like("blocked.a.example", upstream);
+    uint64_t verdicts = metrics_read(METRIC_VERDICT_SELF_SIGNED);
+    struct response_view view;
+    struct ca_set *cas;
+
+    (void)state;
+    assert_int_equal(ask(world, &early), 0);
+    assert_int_equal(ask_aged(world, &late, 3100), 0);
+    view = view_of(next_reply(world));
+    assert_true(is_error(view, "token-unavailable"));
+    assert_true(bytes_equal(view.host, late.host));
+    fake_signer_renew_untrusted(world->signer);
+    view = view_of(next_reply(world));
+    assert_true(bytes_equal(view.host, early.host));
+    cas = signer_cas(world->signer);
+    assert_true(is_signed_by(view, cas->untrusted));
+    ca_set_unref(cas);
+    assert_int_equal(metrics_read(METRIC_VERDICT_SELF_SIGNED), verdicts + 2);
+    world_free(world);
+
+    /* at the end, and with a blocked token, nobody is kept waiting */
+    world = world_new_with(NULL, &(struct fake_signer_options){.no_untrusted = true});
+    assert_int_equal(ask(world, &early), 0);
+    fake_signer_set_pin_blocked(world->signer, true);
+    assert_true(is_error(view_of(next_reply(world)), "token-unavailable"));
+    assert_true(
+        is_error(view_of((struct bytes){world->out, ask(world, &blocked)}), "token-unavailable"));
+    fake_signer_set_pin_blocked(world->signer, false);
+    assert_int_equal(ask(world, &early), 0);
+    packet_path_free(world->path, clock_mono_ms() + REPLY_WAIT_MS);
+    world->path = NULL;
+    assert_true(is_error(view_of(next_reply(world)), "token-unavailable"));
     free((void *)upstream.data);
     world_free(world);
 }
@@ -887,6 +938,7 @@ int main(void)
         cmocka_unit_test(test_ttl_near_the_end),
         cmocka_unit_test(test_self_signed_is_untrusted),
         cmocka_unit_test(test_untrusted_ca_is_renewed),
+        cmocka_unit_test(test_untrusted_ca_is_awaited),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_flight_of_64),
         cmocka_unit_test(test_bounds_answer_busy),
