@@ -5,6 +5,8 @@
 
 #include "conf/schema.h"
 #include "conf/values.h"
+#include "conf/yaml_text.h"
+#include "der/spki.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,13 +17,9 @@
 #include <string.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <yaml.h>
-
-#include "der/spki.h"
 
 enum {
-    DEPTH_MAX = 5,   /* the deepest option is a list in a listener in the list of listeners */
-    LIST_MAX = 4096, /* entries of one list or map */
+    LIST_MAX = 4096, /* entries of one list */
     OVERRIDES_MAX = 256,
     NAME_ROOM = 128,
     SHOWN = 64
@@ -74,151 +72,11 @@ __attribute__((format(printf, 5, 6))) static enum leafd_err bad(const struct rea
                 bytes_escape(bytes_of(key), name, sizeof(name)), reason.text);
 }
 
-static size_t line_of(const yaml_node_t *node)
-{
-    return node ? node->start_mark.line + 1 : 0;
-}
-
 static enum leafd_err bad_setting(const struct reader *reader, const struct setting *setting,
                                   const char *key, const char *reason)
 {
-    return bad(reader, setting->place, setting->place ? 0 : line_of(setting->node), key, "%s",
+    return bad(reader, setting->place, setting->place ? 0 : yaml_line(setting->node), key, "%s",
                reason);
-}
-
-/* ---- YAML: only what a configuration needs of it ---- */
-
-static enum leafd_err bad_yaml(const struct reader *reader, const char *place,
-                               const yaml_parser_t *parser)
-{
-    size_t line = parser->problem_mark.line + 1;
-
-    if (parser->error == YAML_MEMORY_ERROR)
-        return LEAFD_NOMEM;
-    if (parser->error == YAML_READER_ERROR)
-        return bad(reader, place, 0, NULL, "byte %zu: %s; the file must be UTF-8",
-                   parser->problem_offset, parser->problem ? parser->problem : "unreadable");
-    return bad(reader, place, place ? 0 : line, NULL, "not YAML: %s%s%s",
-               parser->problem ? parser->problem : "unreadable", parser->context ? ", " : "",
-               parser->context ? parser->context : "");
-}
-
-/* What one event of the parser may not be; NULL when it is fine. */
-static const char *event_fault(const yaml_event_t *event, int *depth, unsigned *documents)
-{
-    const yaml_char_t *anchor = NULL;
-    const yaml_char_t *tag = NULL;
-
-    switch (event->type) {
-    case YAML_DOCUMENT_START_EVENT:
-        if (++*documents > 1)
-            return "a second document begins here; a configuration is one";
-        return NULL;
-    case YAML_ALIAS_EVENT:
-        return "aliases (*) are not for configurations; write the value out";
-    case YAML_SCALAR_EVENT:
-        anchor = event->data.scalar.anchor;
-        tag = event->data.scalar.tag;
-        break;
-    case YAML_SEQUENCE_START_EVENT:
-        anchor = event->data.sequence_start.anchor;
-        tag = event->data.sequence_start.tag;
-        ++*depth;
-        break;
-    case YAML_MAPPING_START_EVENT:
-        anchor = event->data.mapping_start.anchor;
-        tag = event->data.mapping_start.tag;
-        ++*depth;
-        break;
-    case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT:
-        --*depth;
-        return NULL;
-    default:
-        return NULL;
-    }
-    if (anchor)
-        return "anchors (&) are not for configurations; write the value out";
-    if (tag)
-        return "tags (!) are not for configurations";
-    if (*depth > DEPTH_MAX)
-        return "nested too deeply for a configuration";
-    return NULL;
-}
-
-/* Anchors are gone once a document is loaded, and depth is best refused before: so a look at the
- * events comes first. */
-static enum leafd_err look_at_events(const struct reader *reader, struct bytes text,
-                                     const char *place)
-{
-    enum leafd_err err = LEAFD_OK;
-    yaml_parser_t parser;
-    unsigned documents = 0;
-    int depth = 0;
-    bool done = false;
-
-    if (!yaml_parser_initialize(&parser))
-        return LEAFD_NOMEM;
-    yaml_parser_set_input_string(&parser, text.data, text.len);
-    while (err == LEAFD_OK && !done) {
-        yaml_event_t event;
-        const char *fault;
-
-        if (!yaml_parser_parse(&parser, &event)) {
-            err = bad_yaml(reader, place, &parser);
-            break;
-        }
-        fault = event_fault(&event, &depth, &documents);
-        if (fault)
-            err = bad(reader, place, place ? 0 : event.start_mark.line + 1, NULL, "%s", fault);
-        done = event.type == YAML_STREAM_END_EVENT;
-        yaml_event_delete(&event);
-    }
-    yaml_parser_delete(&parser);
-    return err;
-}
-
-/* On LEAFD_OK the caller ends it with yaml_document_delete(). */
-static enum leafd_err document_load(const struct reader *reader, struct bytes text,
-                                    const char *place, yaml_document_t *ret)
-{
-    enum leafd_err err = look_at_events(reader, text, place);
-    yaml_parser_t parser;
-
-    if (err != LEAFD_OK)
-        return err;
-    if (!yaml_parser_initialize(&parser))
-        return LEAFD_NOMEM;
-    yaml_parser_set_input_string(&parser, text.data, text.len);
-    if (!yaml_parser_load(&parser, ret))
-        err = bad_yaml(reader, place, &parser);
-    yaml_parser_delete(&parser);
-    return err;
-}
-
-/* The text of a scalar, or a sentence why it is none. */
-static const char *scalar_text(const yaml_node_t *node, const char **ret_fault)
-{
-    const char *text = NULL;
-
-    if (node->type != YAML_SCALAR_NODE) {
-        *ret_fault = node->type == YAML_SEQUENCE_NODE ? "must be one value, not a list"
-                                                      : "must be one value, not a map";
-        return NULL;
-    }
-    text = (const char *)node->data.scalar.value;
-    for (size_t i = 0; i < node->data.scalar.length; i++) {
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
-            *ret_fault = "has a control character in its value";
-            return NULL;
-        }
-    }
-    if (node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
-        (*text == '\0' || strcmp(text, "~") == 0 || strcmp(text, "null") == 0)) {
-        *ret_fault = "has no value; leave the line out for the default, or write \"\" for none";
-        return NULL;
-    }
-    return text;
 }
 
 /* ---- which value belongs to which row ---- */
@@ -248,8 +106,8 @@ static enum leafd_err key_name(const struct reader *reader, const yaml_node_t *k
                                const char *place, const char *prefix, char out[static NAME_ROOM])
 {
     const char *fault = NULL;
-    const char *text = scalar_text(key, &fault);
-    size_t line = place ? 0 : line_of(key);
+    const char *text = yaml_scalar(key, &fault);
+    size_t line = place ? 0 : yaml_line(key);
     int len;
 
     if (!text)
@@ -258,6 +116,19 @@ static enum leafd_err key_name(const struct reader *reader, const yaml_node_t *k
     if (len >= NAME_ROOM)
         return bad(reader, place, line, prefix, "a key is too long to be one");
     return LEAFD_OK;
+}
+
+/* On LEAFD_OK the caller ends it with yaml_document_delete(). */
+static enum leafd_err document_load(const struct reader *reader, struct bytes text,
+                                    const char *place, yaml_document_t *ret)
+{
+    struct why reason = {""};
+    size_t line = 0;
+    enum leafd_err err = yaml_text_load(text, CONF_FILE_MAX, ret, &line, &reason);
+
+    if (err != LEAFD_CONFIG)
+        return err;
+    return bad(reader, place, place ? 0 : line, NULL, "%s", reason.text);
 }
 
 /* Remembers where the rows below one mapping have their values; sections are walked into. */
@@ -272,7 +143,7 @@ static enum leafd_err collect(const struct reader *reader, yaml_document_t *docu
          pair++) {
         yaml_node_t *key = yaml_document_get_node(document, pair->key);
         yaml_node_t *value = yaml_document_get_node(document, pair->value);
-        size_t line = place ? 0 : line_of(key);
+        size_t line = place ? 0 : yaml_line(key);
         const struct schema_row *row;
         char name[NAME_ROOM];
         enum leafd_err err = key_name(reader, key, place, prefix, name);
@@ -285,7 +156,7 @@ static enum leafd_err collect(const struct reader *reader, yaml_document_t *docu
 
             if (setting->node)
                 return bad(reader, place, line, name, "is there twice (first in line %zu)",
-                           line_of(setting->node));
+                           yaml_line(setting->node));
             *setting = (struct setting){document, value, NULL, place};
             continue;
         }
@@ -312,7 +183,7 @@ static enum leafd_err collect_file(struct reader *reader, yaml_document_t *docum
     if (!root)
         return LEAFD_OK; /* empty: the defaults, until one is missed */
     if (root->type != YAML_MAPPING_NODE)
-        return bad(reader, NULL, line_of(root), NULL, "must be a map of options, \"key: value\"");
+        return bad(reader, NULL, yaml_line(root), NULL, "must be a map of options, \"key: value\"");
     return collect(reader, document, root, NULL, "", schema_rows, schema_row_count,
                    &reader->settings);
 }
@@ -559,7 +430,7 @@ static enum leafd_err set_setting(const struct reader *reader, void *base,
     enum leafd_err err;
 
     if (!text)
-        text = scalar_text(setting->node, &fault);
+        text = yaml_scalar(setting->node, &fault);
     if (!text)
         return bad_setting(reader, setting, key, fault);
     err = set_scalar(reader, base, row, text, &reason);
@@ -605,7 +476,7 @@ static enum leafd_err entry_text(const struct reader *reader, const struct setti
                                  const char *key, const char **ret)
 {
     const char *fault = NULL;
-    const char *text = scalar_text(entry->node, &fault);
+    const char *text = yaml_scalar(entry->node, &fault);
 
     if (!text)
         return bad_setting(reader, entry, key, fault);
@@ -686,15 +557,10 @@ static enum leafd_err read_deny(const struct reader *reader, const struct settin
     for (size_t i = 0; i < count; i++) {
         struct setting entry = entry_of(setting, i);
         struct why reason = {""};
-        struct conf_net net;
         const char *text = NULL;
 
         err = entry_text(reader, &entry, key, &text);
-        if (err == LEAFD_OK && !*text)
-            err = bad_setting(reader, &entry, key, "has an empty entry");
-        /* Domains are looked at by those who know names; a slash makes it a network here already.
-         */
-        if (err == LEAFD_OK && strchr(text, '/') && value_net(text, &net, &reason) != LEAFD_OK)
+        if (err == LEAFD_OK && value_denied(text, &reason) != LEAFD_OK)
             err = bad_setting(reader, &entry, key, reason.text);
         if (err == LEAFD_OK)
             err = set_text(&conf->deny[i], text);
@@ -1096,29 +962,12 @@ static enum leafd_err check_whole(const struct reader *reader)
     return check_sockets(reader);
 }
 
-/* libyaml would take the rest of such a text for another encoding, or C for its end. */
-static enum leafd_err check_text(const struct reader *reader, struct bytes text)
-{
-    size_t line = 1;
-
-    if (text.len > CONF_FILE_MAX)
-        return bad(reader, NULL, 0, NULL, "is larger than %d bytes", CONF_FILE_MAX);
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.data[i] == '\0')
-            return bad(reader, NULL, line, NULL, "has a NUL byte; the file must be UTF-8 text");
-        line += text.data[i] == '\n';
-    }
-    return LEAFD_OK;
-}
-
 static enum leafd_err read_all(struct reader *reader, struct bytes text,
                                const char *const *overrides, size_t override_count,
                                yaml_document_t *documents, size_t *document_count)
 {
-    enum leafd_err err = check_text(reader, text);
+    enum leafd_err err;
 
-    if (err != LEAFD_OK)
-        return err;
     if (override_count > OVERRIDES_MAX)
         return bad(reader, "-o", 0, NULL, "is given more than %d times", OVERRIDES_MAX);
     err = document_load(reader, text, NULL, &documents[0]);
@@ -1217,82 +1066,4 @@ void conf_free(struct conf *conf)
     free(conf->control_socket);
     free(conf->admin_unix);
     free(conf);
-}
-
-/* ---- where it comes from ---- */
-
-/* The absolute folder of a file, NULL with errno. */
-static char *folder_of(const char *file)
-{
-    const char *slash = strrchr(file, '/');
-    char *name = slash ? strndup(file, slash == file ? 1 : (size_t)(slash - file)) : strdup(".");
-    char *folder = name ? realpath(name, NULL) : NULL;
-
-    free(name);
-    return folder;
-}
-
-static enum leafd_err find_file(const char *path, struct bytes *ret_text, char **ret_file,
-                                char **ret_dir, struct why *why)
-{
-    struct bytes text = {NULL, 0};
-    char *file = strdup(path);
-    char *dir = NULL;
-    enum leafd_err err = LEAFD_NOMEM;
-
-    if (!file)
-        goto out;
-    err = bytes_read_file(path, CONF_FILE_MAX, &text, why);
-    if (err == LEAFD_IO || err == LEAFD_TOO_LARGE)
-        err = LEAFD_CONFIG;
-    if (err != LEAFD_OK)
-        goto out;
-    dir = folder_of(path);
-    if (!dir) {
-        err = fail(why, LEAFD_CONFIG, "the folder of %.100s: %s", path, strerror(errno));
-        goto out;
-    }
-    *ret_text = text;
-    *ret_file = file;
-    *ret_dir = dir;
-    return LEAFD_OK;
-out:
-    free((void *)(uintptr_t)text.data);
-    free(file);
-    return err;
-}
-
-static enum leafd_err find_variable(const char *value, struct bytes *ret_text, char **ret_file,
-                                    char **ret_dir, struct why *why)
-{
-    struct bytes text;
-    enum leafd_err err;
-    char *file;
-
-    if (strlen(value) > 2 * CONF_FILE_MAX)
-        return fail(why, LEAFD_CONFIG, "LEAFD_CONFIG: is larger than a configuration may be");
-    err = value_base64(bytes_of(value), &text, why);
-    if (err != LEAFD_OK)
-        return fail_in(why, err, "LEAFD_CONFIG");
-    file = strdup("LEAFD_CONFIG");
-    if (!file) {
-        free((void *)(uintptr_t)text.data);
-        return LEAFD_NOMEM;
-    }
-    *ret_text = text;
-    *ret_file = file;
-    *ret_dir = NULL;
-    return LEAFD_OK;
-}
-
-enum leafd_err conf_find(const char *option, struct bytes *ret_text, char **ret_file,
-                         char **ret_dir, struct why *why)
-{
-    const char *variable = getenv("LEAFD_CONFIG");
-
-    if (option)
-        return find_file(option, ret_text, ret_file, ret_dir, why);
-    if (variable && *variable)
-        return find_variable(variable, ret_text, ret_file, ret_dir, why);
-    return find_file(SYSCONFDIR "/leafd/leafd.yaml", ret_text, ret_file, ret_dir, why);
 }

@@ -14,7 +14,11 @@
 enum { CONF_CA_MAX = 8, CONF_LISTEN_MAX = 32, CONF_FILE_MAX = 1 << 20 };
 
 enum conf_leaf_key { CONF_LEAF_KEY_COMPATIBLE, CONF_LEAF_KEY_UPSTREAM, CONF_LEAF_KEY_TYPE };
-enum conf_self_signed { CONF_SELF_SIGNED_UNTRUSTED, CONF_SELF_SIGNED_MIMIC, CONF_SELF_SIGNED_REFUSE };
+enum conf_self_signed {
+    CONF_SELF_SIGNED_UNTRUSTED,
+    CONF_SELF_SIGNED_MIMIC,
+    CONF_SELF_SIGNED_REFUSE
+};
 enum conf_fallback { CONF_FALLBACK_ERROR, CONF_FALLBACK_FRESH };
 enum conf_untrusted { CONF_UNTRUSTED_AUTO, CONF_UNTRUSTED_FILE, CONF_UNTRUSTED_NONE };
 enum conf_access { CONF_ACCESS_AUTO, CONF_ACCESS_NATIVE, CONF_ACCESS_FILE };
@@ -32,14 +36,14 @@ struct conf_listen {
     bool is_unix;
     struct sockaddr_storage address; /* UDP */
     socklen_t address_len;
-    char *path;                      /* Unix datagram socket, absolute */
-    struct conf_net *allow_from;     /* loopback when nothing is said */
+    char *path;                  /* Unix datagram socket, absolute */
+    struct conf_net *allow_from; /* loopback when nothing is said */
     size_t allow_from_count;
-    uid_t *allow_uid;                /* root and our own when nothing is said */
+    uid_t *allow_uid; /* root and our own when nothing is said */
     size_t allow_uid_count;
     enum conf_cert_format cert_format;
     enum conf_key_format key_format;
-    char *text;                      /* as written, for messages: "127.0.0.1:2999" */
+    char *text; /* as written, for messages: "127.0.0.1:2999" */
 };
 
 struct conf_ca {
@@ -53,49 +57,49 @@ struct conf_env { /* one variable for the module's process */
 };
 
 struct conf {
-    char *file;             /* where it came from, for messages: a path or "LEAFD_CONFIG" */
-    char *dir;              /* what relative paths are relative to */
+    char *file; /* where it came from, for messages: a path or "LEAFD_CONFIG" */
+    char *dir;  /* what relative paths are relative to */
     enum log_level log_level;
 
     struct conf_listen *listen;
     size_t listen_count;
-    unsigned listen_threads;      /* 0: one per CPU */
-    int64_t receive_buffer;       /* octets */
+    unsigned listen_threads; /* 0: one per CPU */
+    int64_t receive_buffer;  /* octets */
 
-    char *user_front;             /* name or number */
+    char *user_front; /* name or number */
     char *user_signer;
 
     struct conf_ca ca[CONF_CA_MAX];
     size_t ca_count;
     bool ca_append_root;
-    char *ca_crl_url;             /* NULL: no CRL distribution point */
+    char *ca_crl_url; /* NULL: no CRL distribution point */
     enum conf_untrusted untrusted;
-    struct conf_ca untrusted_ca;  /* CONF_UNTRUSTED_FILE */
+    struct conf_ca untrusted_ca; /* CONF_UNTRUSTED_FILE */
 
     enum conf_access token_access;
-    char *token_module;           /* absolute path */
+    char *token_module; /* absolute path */
     struct conf_env *token_env;
     size_t token_env_count;
-    char *pin_file;               /* absolute path, or NULL */
-    char *pin_env;                /* name of a variable, or NULL */
-    unsigned token_sessions;      /* lanes at most */
+    char *pin_file;          /* absolute path, or NULL */
+    char *pin_env;           /* name of a variable, or NULL */
+    unsigned token_sessions; /* lanes at most */
     int64_t token_timeout_ms;
-    double signer_max_rate;       /* signatures per second; 0: no limit */
+    double signer_max_rate; /* signatures per second; 0: no limit */
 
     int64_t leaf_lifetime_sec;
     enum conf_leaf_key leaf_key;
-    int leaf_key_type;            /* enum key_type, for CONF_LEAF_KEY_TYPE */
+    int leaf_key_type; /* enum key_type, for CONF_LEAF_KEY_TYPE */
     unsigned leaf_rsa_bits;
 
     bool mimic_upstream_verified;
     enum conf_self_signed mimic_self_signed;
     enum conf_fallback mimic_fallback;
 
-    char **deny;                  /* domain suffixes and networks, as written; checked by policy_new */
+    char **deny; /* domain suffixes and networks, as written; checked by policy_new */
     size_t deny_count;
 
     int64_t ttl_max_sec;
-    unsigned errors_per_source;   /* per second; 0: unlimited */
+    unsigned errors_per_source; /* per second; 0: unlimited */
     unsigned errors_global;
 
     bool keys_share;
@@ -103,22 +107,22 @@ struct conf {
     unsigned keys_ec_low, keys_ec_high;   /* of each EC type */
 
     int64_t cache_max_bytes;
-    unsigned flights_max;         /* misses under way at once */
-    unsigned flight_waiters_max;  /* askers of one */
+    unsigned flights_max;          /* misses under way at once */
+    unsigned flight_waiters_max;   /* askers of one */
     unsigned cache_new_per_domain; /* per registrable domain and minute; 0: off */
 
-    char *control_socket;         /* absolute path of the control socket */
-    char *admin_unix;             /* absolute path, or NULL */
+    char *control_socket;                  /* absolute path of the control socket */
+    char *admin_unix;                      /* absolute path, or NULL */
     struct sockaddr_storage admin_address; /* loopback alone */
-    socklen_t admin_address_len;  /* 0: none */
+    socklen_t admin_address_len;           /* 0: none */
 
-    bool insecure_file_key;       /* only from the command line: --insecure-file-key */
+    bool insecure_file_key; /* only from the command line: --insecure-file-key */
 };
 
-/* Reads YAML `text` (at most CONF_FILE_MAX octets) whose name for messages is `file`; relative paths
- * are taken relative to `dir` (NULL: only absolute ones are good). `overrides` are `key=value` in
- * dotted form, applied over the file ("log.level=debug"). LEAFD_CONFIG with file, line, key and
- * reason; *ret is untouched. The caller ends it with conf_free(). */
+/* Reads YAML `text` (at most CONF_FILE_MAX octets) whose name for messages is `file`; relative
+ * paths are taken relative to `dir` (NULL: only absolute ones are good). `overrides` are
+ * `key=value` in dotted form, applied over the file ("log.level=debug"). LEAFD_CONFIG with file,
+ * line, key and reason; *ret is untouched. The caller ends it with conf_free(). */
 LEAFD_CHECKED enum leafd_err conf_load(struct bytes text, const char *file, const char *dir,
                                        const char *const *overrides, size_t override_count,
                                        struct conf **ret, struct why *why);

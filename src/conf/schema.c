@@ -373,26 +373,52 @@ const char *schema_form(const struct schema_row *row, char *out, size_t size)
     return out;
 }
 
+/* `text` in lines of at most `columns`, each behind `indent`. A line of mdoc must not begin as a
+ * request does. */
+static void print_wrapped(FILE *out, const char *indent, size_t columns, const char *text)
+{
+    while (*text) {
+        size_t len = strlen(text);
+
+        if (len > columns) {
+            for (len = columns; len > 0 && text[len] != ' '; len--)
+                ;
+        }
+        fprintf(out, "%s%s%.*s\n", indent, *indent == '\0' && *text == '.' ? "\\&" : "", (int)len,
+                text);
+        text += len;
+        while (*text == ' ')
+            text++;
+    }
+}
+
+/* Each sentence on lines of its own, as mdoc wants them. */
+static void print_sentences(FILE *out, const char *text)
+{
+    while (*text) {
+        const char *stop = strstr(text, ". ");
+        size_t len = stop ? (size_t)(stop - text) + 1 : strlen(text);
+        char sentence[512];
+
+        snprintf(sentence, sizeof(sentence), "%.*s", (int)len, text);
+        print_wrapped(out, "", 78, sentence);
+        text += len;
+        while (*text == ' ')
+            text++;
+    }
+}
+
 static void print_row(FILE *out, const struct schema_row *row)
 {
     char form[160];
 
-    /* mdoc begins a sentence on a line of its own, and a comma after a word is no macro's. */
-    fprintf(out, ".It Cm %s\n%s;\n", row->name, schema_form(row, form, sizeof(form)));
+    fprintf(out, ".It Ic %s\n%s;\n", row->name, schema_form(row, form, sizeof(form)));
     if (row->fallback)
         fprintf(out, "default %s;\n", row->fallback);
     else
         fprintf(out, "%s;\n", row->required ? "required" : "no default");
     fprintf(out, "%s.\n", row->live ? "live" : "restart");
-    for (const char *at = row->help; *at;) {
-        const char *stop = strstr(at, ". ");
-        size_t len = stop ? (size_t)(stop - at) + 1 : strlen(at);
-
-        fprintf(out, "%.*s\n", (int)len, at);
-        at += len;
-        while (*at == ' ')
-            at++;
-    }
+    print_sentences(out, row->help);
 }
 
 void conf_print_rows(int fd)
@@ -411,26 +437,16 @@ void conf_print_rows(int fd)
     fclose(out);
 }
 
-/* The sentence as comments of at most 90 columns, then the option itself. */
+/* The sentence and the form as comments, over the option itself. */
 static void sample_comment(FILE *out, const char *indent, const struct schema_row *row)
 {
     char text[512];
     char form[160];
-    const char *at = text;
+    char begin[16];
 
     snprintf(text, sizeof(text), "%s (%s)", row->help, schema_form(row, form, sizeof(form)));
-    while (*at) {
-        size_t len = strlen(at);
-
-        if (len > 88) {
-            for (len = 88; len > 0 && at[len] != ' '; len--)
-                ;
-        }
-        fprintf(out, "%s# %.*s\n", indent, (int)len, at);
-        at += len;
-        while (*at == ' ')
-            at++;
-    }
+    snprintf(begin, sizeof(begin), "%s# ", indent);
+    print_wrapped(out, begin, 88, text);
 }
 
 static void sample_listen(FILE *out)

@@ -294,6 +294,42 @@ bad:
                 show(text, shown));
 }
 
+/* Labels of 1 to 63 octets without what no host name has; beyond ASCII IDNA decides later. */
+static bool is_domain(const char *text)
+{
+    size_t len = 0;
+
+    if (strlen(text) > 253)
+        return false;
+    for (; *text; text++) {
+        uint8_t c = (uint8_t)*text;
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+        if (c == '.' && (len == 0 || text[1] == '\0'))
+            return false;
+        if (c != '.' && !letter && c != '-' && c != '_' && c < 0x80)
+            return false;
+        len = c == '.' ? 0 : len + 1;
+        if (len > 63)
+            return false;
+    }
+    return len > 0;
+}
+
+enum leafd_err value_denied(const char *text, struct why *why)
+{
+    struct conf_net net;
+    char shown[SHOWN];
+
+    if (strchr(text, '/') || strchr(text, ':'))
+        return value_net(text, &net, why);
+    if (value_net(text, &net, NULL) == LEAFD_OK || is_domain(*text == '.' ? text + 1 : text))
+        return LEAFD_OK;
+    return fail(why, LEAFD_CONFIG,
+                "must be domains, such as example.org or .example.org, or networks, not \"%s\"",
+                show(text, shown));
+}
+
 static int base64_digit(uint8_t c)
 {
     if (c >= 'A' && c <= 'Z')

@@ -30,6 +30,9 @@ LEAFD_CHECKED enum leafd_err value_address(const char *text, struct sockaddr_sto
                                            socklen_t *ret_len, struct why *why);
 /* ADDRESS/PREFIX, or ADDRESS for itself alone. */
 LEAFD_CHECKED enum leafd_err value_net(const char *text, struct conf_net *ret, struct why *why);
+/* What policy.deny takes, as far as it can be told without IDNA: a domain, perhaps with a leading
+ * dot, or a network. */
+LEAFD_CHECKED enum leafd_err value_denied(const char *text, struct why *why);
 /* Base64 (RFC 4648 section 4) to the letter; line breaks are skipped. free(ret->data). */
 LEAFD_CHECKED enum leafd_err value_base64(struct bytes text, struct bytes *ret, struct why *why);
 
