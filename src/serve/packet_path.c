@@ -110,6 +110,7 @@ static size_t say_error(struct packet_path *path, const struct asker *asker, enu
     static struct log_limit limits[LEAFD_ERR_COUNT];
     char host[300];
     char source[512];
+    char reason[2 * sizeof(why->text)];
 
     if (err == LEAFD_TIMEOUT) {
         metrics_add(METRIC_DROP_DEADLINE, 1);
@@ -122,7 +123,8 @@ static size_t say_error(struct packet_path *path, const struct asker *asker, enu
         log_limited(&limits[err], LOG_BURST, LOG_LEVEL_NOTICE, "request-failed",
                     "code=%s host=\"%s\" from=\"%s\" reason=\"%s\"", err_name(err),
                     bytes_escape(asker->request.host, host, sizeof(host)),
-                    reply_route_text(&asker->route, source, sizeof(source)), why->text);
+                    reply_route_text(&asker->route, source, sizeof(source)),
+                    bytes_escape(bytes_of(why->text), reason, sizeof(reason)));
     if (!error_budget_take(path->budget, reply_route_source(&asker->route), clock_mono_ms())) {
         metrics_add(METRIC_ERROR_SILENCED, 1);
         return 0;
