@@ -159,12 +159,14 @@ static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, cons
 
     (void)version;
     (void)upload;
-    if (!*request) { /* headers alone: the body, if any, comes next and is not read */
+    if (!*request) { /* headers alone: the body, if any, comes next */
         *request = (void *)http;
         return MHD_YES;
     }
-    if (*upload_size > 0)
-        return MHD_NO;
+    if (*upload_size > 0) { /* nobody wants it; the answer follows */
+        *upload_size = 0;
+        return MHD_YES;
+    }
     answer = answer_of(http->state, url, method);
     if (!answer.text)
         return MHD_NO;
