@@ -111,7 +111,7 @@ static enum leafd_err native_open(struct backend *backend, const struct secret *
     for (size_t i = 0; i < backend->key_count; i++) {
         err = token_uri_parse(backend_conf_ca(backend, i)->key, &native->uri[i], why);
         if (err != LEAFD_OK)
-            return err;
+            return fail_in(why, err, "ca.key");
     }
     err = provider_new(&native->provider, why);
     if (err != LEAFD_OK)
