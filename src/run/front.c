@@ -89,6 +89,21 @@ static enum leafd_err front_start(struct front *front, struct role_start *start,
     return control_new(&front->state, take(&start->control), &front->control, why);
 }
 
+static void cas_warn(const struct role_start *start)
+{
+    for (size_t i = 0; i < start->cas->count; i++) {
+        if (start->cas->ca[i]->key_id_was_missing)
+            log_event(LOG_LEVEL_WARNING, "ca-without-key-id",
+                      "ca=%zu reason=\"the certificate has no subject key identifier; leaves name "
+                      "the SHA-1 of its key\"",
+                      i);
+        if (!ca_is_valid_at(start->cas->ca[i], clock_wall_sec()))
+            log_event(LOG_LEVEL_WARNING, "ca-not-valid-now",
+                      "ca=%zu reason=\"outside its dates it signs nothing: requests are refused\"",
+                      i);
+    }
+}
+
 /* The mirror of front_start. */
 static void front_stop(struct front *front)
 {
@@ -132,6 +147,7 @@ int front_main(struct role_start *start)
     enum leafd_err err = front_start(&front, start, &why);
 
     if (err == LEAFD_OK) {
+        cas_warn(start);
         role_say(start, ROLE_MSG_READY);
         front_serve(&front, start);
     } else {
