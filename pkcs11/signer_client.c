@@ -662,7 +662,6 @@ static void lose(struct client *client, struct signer_link *link)
         while (callbacks.count < BATCH && (entry = sign_pending_each(client->pending, &cursor)))
             if (entry->link == link)
                 finish_empty(client, entry, LEAFD_AGAIN, &callbacks);
-        entry = callbacks.count == BATCH ? entry : NULL;
         pthread_mutex_unlock(&client->lock);
         call_back(&callbacks);
     } while (entry);
