@@ -9,6 +9,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+static const char default_file[] = SYSCONFDIR "/leafd/leafd.yaml";
 
 /* The absolute folder of a file, NULL with errno. */
 static char *folder_of(const char *file)
@@ -83,5 +86,10 @@ enum leafd_err conf_find(const char *option, struct bytes *ret_text, char **ret_
         return find_file(option, ret_text, ret_file, ret_dir, why);
     if (variable && *variable)
         return find_variable(variable, ret_text, ret_file, ret_dir, why);
-    return find_file(SYSCONFDIR "/leafd/leafd.yaml", ret_text, ret_file, ret_dir, why);
+    if (access(default_file, F_OK) == -1)
+        return fail(why, LEAFD_CONFIG,
+                    "there is no %s: name a configuration with -c, or write one (leafctl check "
+                    "--sample prints every option)",
+                    default_file);
+    return find_file(default_file, ret_text, ret_file, ret_dir, why);
 }

@@ -247,7 +247,7 @@ static enum leafd_err init(const struct conf *conf, const struct ca_make_options
     err = new_file_open(target, &file, why);
     if (err != LEAFD_OK)
         return err;
-    err = ctl_child_run(conf, false, init_in_child, options, &pem, why);
+    err = ctl_child_run(conf, CTL_CHILD_PIN, init_in_child, options, &pem, why);
     if (err != LEAFD_OK)
         goto out;
     err = new_file_keep(&file, pem, target, why);

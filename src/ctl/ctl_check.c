@@ -48,12 +48,13 @@ __attribute__((format(printf, 3, 4))) static void find(struct findings *to, bool
 
 /* ---- files ---- */
 
-/* True when it is a file; what is wrong otherwise is told. */
+/* True when it is a file; what is wrong otherwise is told. Who is not root cannot see what leafd,
+ * started as root, would. */
 static bool find_file(struct findings *to, const char *option, const char *path,
                       struct stat *ret_status)
 {
     if (stat(path, ret_status) == -1) {
-        find(to, true, "%s: %s: %s", option, path, strerror(errno));
+        find(to, errno != EACCES || geteuid() == 0, "%s: %s: %s", option, path, strerror(errno));
         return false;
     }
     if (S_ISDIR(ret_status->st_mode)) {

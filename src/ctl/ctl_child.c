@@ -24,7 +24,7 @@ struct verdict_of_child {
 
 struct ctl_child_plan {
     const struct conf *conf;
-    bool with_cas;
+    unsigned needs; /* enum ctl_child_needs */
     ctl_child_fn fn;
     const void *arg;
     struct sandbox_user user;
@@ -72,7 +72,7 @@ static enum leafd_err child_work(const struct ctl_child_plan *plan, struct bytes
     struct ca_set *cas = NULL;
     enum leafd_err err = LEAFD_OK;
 
-    if (plan->with_cas)
+    if (plan->needs & CTL_CHILD_CAS)
         err = ctl_cas_read(plan->conf, &cas, why);
     child.cas = cas;
     if (err == LEAFD_OK)
@@ -171,16 +171,17 @@ static enum leafd_err run(const struct ctl_child_plan *plan, struct bytes *ret_r
     return err;
 }
 
-enum leafd_err ctl_child_run(const struct conf *conf, bool with_cas, ctl_child_fn fn,
+enum leafd_err ctl_child_run(const struct conf *conf, unsigned needs, ctl_child_fn fn,
                              const void *arg, struct bytes *ret_result, struct why *why)
 {
     struct ctl_child_plan plan = {
-        .conf = conf, .with_cas = with_cas, .fn = fn, .arg = arg, .parent = getpid(), .pin_fd = -1};
+        .conf = conf, .needs = needs, .fn = fn, .arg = arg, .parent = getpid(), .pin_fd = -1};
     enum leafd_err err = sandbox_user_of(conf->user_signer, &plan.user, why);
 
     if (err != LEAFD_OK)
         return fail_in(why, err, "user.signer");
-    err = pin_open(conf, &plan.pin_fd, why);
+    if (needs & CTL_CHILD_PIN)
+        err = pin_open(conf, &plan.pin_fd, why);
     if (err == LEAFD_OK)
         err = run(&plan, ret_result, why);
     if (plan.pin_fd != -1)

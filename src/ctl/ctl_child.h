@@ -9,11 +9,13 @@
 #include "conf/conf.h"
 #include "policy/ca.h"
 
-/* What the child has: the configured CAs only where they were asked for. */
+/* What the child is to have besides the configuration. */
+enum ctl_child_needs { CTL_CHILD_NOTHING = 0, CTL_CHILD_CAS = 1 << 0, CTL_CHILD_PIN = 1 << 1 };
+
 struct ctl_child {
     const struct conf *conf;
-    const struct ca_set *cas;
-    struct secret pin; /* empty when no source is configured */
+    const struct ca_set *cas; /* the configured ones; NULL when not asked for */
+    struct secret pin;        /* empty when not asked for, or when no source is configured */
 };
 
 /* What the child does: `*ret_result` is malloc()ed and is what the parent gets. */
@@ -22,6 +24,6 @@ typedef enum leafd_err (*ctl_child_fn)(const struct ctl_child *child, const void
 
 /* Runs `fn` in the child and waits for it. Errors are its own, or LEAFD_CONFIG and LEAFD_IO with a
  * sentence; free(ret_result->data). */
-LEAFD_CHECKED enum leafd_err ctl_child_run(const struct conf *conf, bool with_cas, ctl_child_fn fn,
+LEAFD_CHECKED enum leafd_err ctl_child_run(const struct conf *conf, unsigned needs, ctl_child_fn fn,
                                            const void *arg, struct bytes *ret_result,
                                            struct why *why);

@@ -252,7 +252,7 @@ static void print_status(const struct ctl_json *json)
 
 static void print_flush(const struct ctl_json *json)
 {
-    printf("%" PRIu64 " leaves are forgotten.\n", number_of(ctl_json_get(json, 0, "flushed")));
+    printf("leaves forgotten: %" PRIu64 "\n", number_of(ctl_json_get(json, 0, "flushed")));
 }
 
 /* ---- the commands ---- */

@@ -127,12 +127,12 @@ int ctl_token_list(const struct ctl *ctl)
     struct bytes result = {NULL, 0};
     struct why why = {""};
     enum leafd_err err = ctl_conf_load(ctl, &conf, &why);
-    int code = CTL_FAILED;
+    int code;
 
     if (err == LEAFD_OK)
         err = check_access(conf, &why);
     if (err == LEAFD_OK)
-        err = ctl_child_run(conf, false, list_in_child, NULL, &result, &why);
+        err = ctl_child_run(conf, CTL_CHILD_NOTHING, list_in_child, NULL, &result, &why);
     code = err == LEAFD_OK ? list_print(ctl, result) : ctl_failed(&why);
     free((void *)(uintptr_t)result.data);
     conf_free(conf);
@@ -270,7 +270,8 @@ int ctl_token_test(const struct ctl *ctl)
     int code;
 
     if (err == LEAFD_OK)
-        err = ctl_child_run(conf, true, test_in_child, NULL, &result, &why);
+        err =
+            ctl_child_run(conf, CTL_CHILD_CAS | CTL_CHILD_PIN, test_in_child, NULL, &result, &why);
     code = err == LEAFD_OK ? test_tell(ctl, result) : ctl_failed(&why);
     free((void *)(uintptr_t)result.data);
     conf_free(conf);
