@@ -483,10 +483,14 @@ static unsigned look_at_key_usage(struct bytes value)
     enum { FOR_TLS = 0x80 | 0x20 | 0x08 }; /* digitalSignature, keyEncipherment, keyAgreement */
     struct der der = der_of(value);
     struct bytes bits = der_read(&der, DER_BIT_STRING);
+    unsigned flags;
 
     if (!der_done(&der) || bits.len == 0 || bits.data[0] > 7)
         return UPSTREAM_UNKNOWN_CRITICAL;
-    return bits.len > 1 && bits.data[1] & FOR_TLS ? 0 : UPSTREAM_KU_FOREIGN;
+    flags = bits.len > 1 && bits.data[1] & FOR_TLS ? 0 : UPSTREAM_KU_FOREIGN;
+    if (bits.len > 1 && bits.data[bits.len - 1] & ((1u << bits.data[0]) - 1)) /* the padding */
+        flags |= UPSTREAM_ODD_FORMS;
+    return flags;
 }
 
 static unsigned look_at_ext_key_usage(struct bytes value)
