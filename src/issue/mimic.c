@@ -34,6 +34,26 @@ static struct bytes host_subject(const struct name *host, uint8_t room[static MI
     return der_written(&writer);
 }
 
+/* Clients that find no dNSName hold the CN against a CA's constraints on domains (OpenSSL even one
+ * that is an address): with such a CA a leaf for addresses alone has none. */
+static bool is_cn_constrained(const struct plan *plan)
+{
+    struct plan_names names;
+    bool constrained = false;
+    bool has_dns = false;
+
+    for (size_t i = 0; i < plan->ca->permitted_count; i++)
+        constrained |= plan->ca->permitted[i].kind == NAME_DNS;
+    for (size_t i = 0; i < plan->ca->excluded_count; i++)
+        constrained |= plan->ca->excluded[i].kind == NAME_DNS;
+    if (!constrained || plan_names(plan, &names) != LEAFD_OK)
+        return constrained;
+    for (size_t i = 0; i < names.count; i++)
+        has_dns |= names.name[i]->kind == NAME_DNS;
+    free(names.name);
+    return !has_dns;
+}
+
 struct bytes mimic_subject(const struct plan *plan, uint8_t room[static MIMIC_SUBJECT_ROOM])
 {
     struct bytes subject;
@@ -42,7 +62,8 @@ struct bytes mimic_subject(const struct plan *plan, uint8_t room[static MIMIC_SU
         subject = plan->upstream->subject;
     else
         subject = host_subject(&plan->host, room);
-    if (subject.len <= MIMIC_EMPTY_LEN || x501_name_equal(subject, plan->ca->subject))
+    if (subject.len <= MIMIC_EMPTY_LEN || x501_name_equal(subject, plan->ca->subject) ||
+        is_cn_constrained(plan))
         return empty_name();
     return subject;
 }
