@@ -35,12 +35,11 @@ def test_garbage_harms_nobody(daemon):
     for data in (b"\x16\x03\x01\x02\x00" + b"\0" * 600, b"\r\n" * 1000, b"GET " + b"x" * 20000, b"\0"):
         with socket.create_connection((host, port), timeout=5) as connection:
             try:
+                connection.settimeout(0.2)
                 connection.sendall(data)
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(4096):
-                    pass
+                connection.recv(4096)
             except OSError:
-                pass  # it may close first
+                pass  # it may close first, or wait for more
     assert daemon.http("/ping")[0] == 200
 
 
