@@ -184,15 +184,22 @@ static bool read_certs(struct msgpack_cursor *cursor, const struct msgpack_value
     return true;
 }
 
-static bool read_pair(struct msgpack_cursor *cursor, struct response_view *view)
+/* `seen` has a bit for each field that was there: a second one would add to the chain of the first.
+ */
+static bool read_pair(struct msgpack_cursor *cursor, struct response_view *view, unsigned *seen)
 {
     struct msgpack_value key;
     struct msgpack_value value;
+    enum field field;
 
     if (!msgpack_read(cursor, &key) || !msgpack_skip_inside(cursor, &key) ||
         !msgpack_read(cursor, &value))
         return false;
-    switch (field_of(&key)) {
+    field = field_of(&key);
+    if (field != FIELD_OTHER && *seen & 1u << field)
+        return false;
+    *seen |= 1u << field;
+    switch (field) {
     case FIELD_HOST:
         return take_text(&value, &view->host);
     case FIELD_CERT:
@@ -214,14 +221,15 @@ enum leafd_err response_read(struct bytes datagram, struct response_view *ret, s
     struct response_view view = {.ttl_sec = 0};
     struct msgpack_cursor cursor;
     struct msgpack_value root;
+    unsigned seen = 0;
 
     msgpack_cursor_init(&cursor, datagram);
     if (!msgpack_read(&cursor, &root) || root.kind != MSGPACK_MAP)
         return fail(why, LEAFD_MALFORMED, "the reply is not a map");
     for (uint64_t i = 0; i < root.number; i++)
-        if (!read_pair(&cursor, &view))
+        if (!read_pair(&cursor, &view, &seen))
             return fail(why, LEAFD_MALFORMED,
-                        "the reply is cut short, or a value has a wrong type");
+                        "the reply is cut short, has a key twice, or a value of a wrong type");
     if (view.error.len == 0 && (view.cert.len == 0 || view.key.len == 0))
         return fail(why, LEAFD_MALFORMED, "the reply has neither a leaf with its key nor an error");
     *ret = view;

@@ -280,6 +280,12 @@ static void test_reading(void **state)
                "8\xa1"
                "9\xa1"
                "a\x04\xa1k"),
+        /* a key twice: two chains that only together are too long */
+        OCTETS("\x83\x03\x99\xa0\xa0\xa0\xa0\xa0\xa0\xa0\xa0\xa0"
+               "\xa4"
+               "cert\x99\xa0\xa0\xa0\xa0\xa0\xa0\xa0\xa0\xa0\x04\xa1k"),
+        OCTETS("\x83\x03\xa1"
+               "c\x04\xa1k\xa3key\xa1k"),
     };
     struct response_view view = {.ttl_sec = 77};
 
