@@ -14,6 +14,7 @@
 #include <openssl/sha.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -407,6 +408,90 @@ static void the_key_is_sound_and_nobodys_ca(void **state)
     expect(draft, "");
 }
 
+/* No key at all, only its numbers: a modulus of `bits` bits that ends in `last`. */
+static void expect_rsa_numbers(size_t bits, uint8_t last, const char *rule)
+{
+    struct draft *draft = good();
+    uint8_t modulus[1 + 4104 / 8] = {0};
+    size_t len = 1 + (bits + 7) / 8, skip = bits % 8 ? 1 : 0; /* no 00 before a clear top bit */
+    uint8_t buffer[1024];
+    struct der_writer writer = der_writer_of(buffer, sizeof(buffer));
+    const uint8_t *all = der_mark(&writer), *mark = all;
+
+    assert_true(len <= sizeof(modulus));
+    memset(modulus + 1, 0xa5, len - 1);
+    modulus[1] = (uint8_t)(1u << (bits + 7) % 8);
+    modulus[len - 1] = last;
+    der_put_element(&writer, DER_INTEGER, BYTES(1, 0, 1));
+    der_put_element(&writer, DER_INTEGER, (struct bytes){modulus + skip, len - skip});
+    der_wrap(&writer, DER_SEQUENCE, mark);
+    der_put_octet(&writer, 0);
+    der_wrap(&writer, DER_BIT_STRING, mark);
+    mark = der_mark(&writer);
+    der_put_element(&writer, DER_NULL, (struct bytes){NULL, 0});
+    der_put_element(&writer, DER_OID, oid_rsa);
+    der_wrap(&writer, DER_SEQUENCE, mark);
+    der_wrap(&writer, DER_SEQUENCE, all);
+    draft->spki = keep(draft, der_written(&writer));
+    draft->extension[KU].value = BYTES(0x03, 0x02, 0x05, 0xa0);
+    draft->extension[SKI].value = subject_key_id(draft, draft->spki);
+    expect(draft, rule);
+}
+
+static void rsa_numbers_stay_inside(void **state)
+{
+    (void)state;
+    expect_rsa_numbers(2047, 0x01, "subject key");
+    expect_rsa_numbers(2048, 0x01, NULL);
+    expect_rsa_numbers(2048, 0x02, "subject key"); /* even */
+    expect_rsa_numbers(4096, 0xff, NULL);
+    expect_rsa_numbers(4097, 0x01, "subject key");
+}
+
+/* Lanes check side by side: of many with one serial, one gets through. */
+struct racer {
+    struct sign_check *check;
+    struct bytes tbs;
+    bool accepted;
+    pthread_t thread;
+};
+
+static void *race(void *arg)
+{
+    struct racer *racer = arg;
+
+    racer->accepted = sign_check_tbs(racer->check, ca, racer->tbs, NULL) == LEAFD_OK;
+    return NULL;
+}
+
+static void one_of_many_lanes_signs_a_serial(void **state)
+{
+    struct sign_check *check = checker();
+
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        struct draft *draft = good();
+        uint8_t serial[20] = {0x40, (uint8_t)round};
+        struct racer racer[8];
+        struct bytes tbs;
+        int accepted = 0;
+
+        draft->serial = keep(draft, (struct bytes){serial, sizeof(serial)});
+        tbs = written(draft);
+        for (int i = 0; i < 8; i++) {
+            racer[i] = (struct racer){.check = check, .tbs = tbs};
+            assert_int_equal(pthread_create(&racer[i].thread, NULL, race, &racer[i]), 0);
+        }
+        for (int i = 0; i < 8; i++) {
+            pthread_join(racer[i].thread, NULL);
+            accepted += racer[i].accepted;
+        }
+        assert_int_equal(accepted, 1);
+        free(draft);
+    }
+    sign_check_free(check);
+}
+
 static void extensions_are_the_template(void **state)
 {
     struct draft *draft;
@@ -514,7 +599,7 @@ static void names_are_strict_and_allowed(void **state)
 
 static void a_thousand_names_and_no_more(void **state)
 {
-    static char text[1001][8];
+    static char text[1001][16];
     const char *names[1001];
 
     (void)state;
@@ -666,6 +751,8 @@ int main(void)
         cmocka_unit_test(dates_stay_inside),
         cmocka_unit_test(the_subject_is_nobodys_ca),
         cmocka_unit_test(the_key_is_sound_and_nobodys_ca),
+        cmocka_unit_test(rsa_numbers_stay_inside),
+        cmocka_unit_test(one_of_many_lanes_signs_a_serial),
         cmocka_unit_test(extensions_are_the_template),
         cmocka_unit_test(values_are_the_leafs_own),
         cmocka_unit_test(names_are_strict_and_allowed),
