@@ -11,43 +11,46 @@
 enum { SIGN_TBS_MAX = 16384, SIGN_SIGNATURE_MAX = 1024, SIGN_AUDIT_MAX = 1100 };
 
 enum signer_state {
-    SIGNER_DOWN,        /* no process */
-    SIGNER_CONNECTING,  /* the process is there, its token or key is not ready */
+    SIGNER_DOWN,       /* no process */
+    SIGNER_CONNECTING, /* the process is there, its token or key is not ready */
     SIGNER_READY,
-    SIGNER_DEGRADED,    /* signs, with fewer lanes than it should */
-    SIGNER_PIN_BLOCKED  /* the PIN is wrong: nothing is tried until the operator says so */
+    SIGNER_DEGRADED,   /* signs, with fewer lanes than it should */
+    SIGNER_PIN_BLOCKED /* the PIN is wrong: nothing is tried until the operator says so */
 };
 const char *signer_state_name(enum signer_state state); /* "down", "connecting", … */
 
 struct sign_request {
     uint16_t ca_id;
     uint64_t ca_generation;
-    struct bytes tbs;      /* whole TBSCertificate, at most SIGN_TBS_MAX */
-    int64_t deadline_ms;   /* clock_mono_ms */
-    struct bytes audit;    /* for the signer's log: the host as asked, at most SIGN_AUDIT_MAX, may be empty */
+    struct bytes tbs;    /* whole TBSCertificate, at most SIGN_TBS_MAX */
+    int64_t deadline_ms; /* clock_mono_ms */
+    struct bytes
+        audit; /* for the signer's log: the host as asked, at most SIGN_AUDIT_MAX, may be empty */
 };
 
 /* Called exactly once. LEAFD_OK: `signature` as it stands in the certificate's BIT STRING, borrowed
- * for the call. LEAFD_AGAIN: the signer was lost before it answered, nothing was released: draw a new serial and ask
- * again (the CA's generation may have changed too). LEAFD_REFUSED: the signer will not sign this TBS. LEAFD_TIMEOUT, LEAFD_BUSY,
- * LEAFD_TOKEN_UNAVAILABLE (300 ms before the deadline with no lane ready; at once when PIN_BLOCKED). On the client's thread: be quick. */
+ * for the call. LEAFD_AGAIN: the signer was lost before it answered, nothing was released: draw a
+ * new serial and ask again (the CA's generation may have changed too). LEAFD_REFUSED: the signer
+ * will not sign this TBS. LEAFD_TIMEOUT, LEAFD_BUSY, LEAFD_TOKEN_UNAVAILABLE (300 ms before the
+ * deadline with no lane ready; at once when PIN_BLOCKED). On the client's thread: be quick. */
 typedef void (*signer_fn)(void *ctx, enum leafd_err err, struct bytes signature);
 
 struct signer_status {
     enum signer_state state;
-    unsigned lanes;           /* sessions that can sign */
+    unsigned lanes; /* sessions that can sign */
     uint64_t signatures;
     uint64_t failures;
     uint64_t refusals;
-    uint64_t logins;          /* C_Login calls of the process that runs now */
-    uint64_t restarts;        /* processes that came after the first */
-    size_t waiting;           /* requests under way or waiting */
-    char text[256];           /* what is missing, for people; empty when READY */
+    uint64_t logins;   /* C_Login calls of the process that runs now */
+    uint64_t restarts; /* processes that came after the first */
+    size_t waiting;    /* requests under way or waiting */
+    char text[256];    /* what is missing, for people; empty when READY */
 };
 
 struct signer;
 struct signer_ops {
-    void (*sign)(struct signer *signer, const struct sign_request *request, signer_fn done, void *ctx);
+    void (*sign)(struct signer *signer, const struct sign_request *request, signer_fn done,
+                 void *ctx);
     struct ca_set *(*cas)(struct signer *signer);
     void (*status)(struct signer *signer, struct signer_status *ret);
     void (*free)(struct signer *signer);
@@ -57,7 +60,8 @@ struct signer { /* first member of every implementation */
 };
 
 /* Copies what it needs of `request` before it returns. `done` may be called before it returns. */
-static inline void signer_sign(struct signer *signer, const struct sign_request *request, signer_fn done, void *ctx)
+static inline void signer_sign(struct signer *signer, const struct sign_request *request,
+                               signer_fn done, void *ctx)
 {
     signer->ops->sign(signer, request, done, ctx);
 }

@@ -9,8 +9,10 @@
 
 /* `cas` (a reference is taken) are the configured CAs; the untrusted one arrives with the signer's
  * greeting. At most `max_waiting` requests are under way or held; more are LEAFD_BUSY. */
-LEAFD_CHECKED enum leafd_err signer_client_new(struct ca_set *cas, size_t max_waiting, struct signer **ret);
+LEAFD_CHECKED enum leafd_err signer_client_new(struct ca_set *cas, size_t max_waiting,
+                                               struct signer **ret);
 
 /* The supervisor has started signer number `index` (0 …) and this is our end of the pair; takes the
- * descriptor. What waited on the one before is called with LEAFD_AGAIN when that one's socket ends. */
+ * descriptor. What waited on the one before is called with LEAFD_AGAIN when that one's socket ends.
+ */
 void signer_client_connect(struct signer *signer, unsigned index, int fd);
