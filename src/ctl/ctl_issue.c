@@ -241,12 +241,23 @@ static bool add_der(struct pair *pair, struct bytes der)
     return true;
 }
 
+/* Without this OpenSSL asks the operator, in a stranger's name, to type one in. */
+static int no_passphrase(char *out, int size, int writing, void *ctx)
+{
+    (void)out;
+    (void)size;
+    (void)writing;
+    (void)ctx;
+    return -1;
+}
+
 static bool add_pem(struct pair *pair, struct bytes pem)
 {
     BIO *bio = BIO_new_mem_buf(pem.data, (int)pem.len);
     X509 *cert = NULL;
 
-    while (bio && pair->count < CHAIN_MAX && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
+    while (bio && pair->count < CHAIN_MAX &&
+           (cert = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL)))
         pair->cert[pair->count++] = cert;
     BIO_free(bio);
     return pair->count > 0;
@@ -261,7 +272,7 @@ static EVP_PKEY *key_of(struct bytes key)
     if (!is_pem(key))
         return d2i_AutoPrivateKey(NULL, &at, (long)key.len);
     bio = BIO_new_mem_buf(key.data, (int)key.len);
-    pkey = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+    pkey = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
     BIO_free(bio);
     return pkey;
 }

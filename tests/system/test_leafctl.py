@@ -1,19 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """leafctl: a CA made and shown, a leaf fetched and explained, a daemon looked at and flushed."""
 
+import contextlib
 import json
 import os
+import pty
+import socket
 import stat
 import subprocess
 
 import pytest
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
 
 from lib import certs, checks, tree
 from lib.authority import Authority, Token, configuration, files_in, leafctl, leafctl_json
-from lib.client import Answer, UnixClient, by_ids
+from lib.client import Answer, UnixClient, by_ids, pack
 from lib.leafd_process import environment
 
 HOST = "www.example.org"
@@ -104,12 +114,32 @@ def test_issue_what_is_refused(daemon, folder):
 
 
 def test_issue_where_nobody_listens(ca, config_of, folder):
-    import socket
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         done = leafctl(config_of(ca), folder, "issue", HOST, "--server", f"127.0.0.1:{silent.getsockname()[1]}", timeout=30)
     assert done.returncode == 1 and done.stderr
+
+
+def test_no_passphrase_is_asked_for(folder):
+    """A stranger who answers in leafd's place with an encrypted key gets no secret of the operator's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        command = [tree.LEAFCTL, "issue", HOST, "--server", "127.0.0.1:%d" % stranger.getsockname()[1]]
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execve(command[0], list(map(str, command)), environment())
+        _, asker = stranger.recvfrom(65536)
+        stranger.sendto(pack({1: HOST, 3: certs.pem(certs.upstream([HOST])), 4: locked, 5: 10}), asker)
+        said = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while b"phrase" not in said:
+                said += os.read(terminal, 4096)
+        os.close(terminal)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert b"phrase" not in said and b"no leaf that its key belongs to" in said, said
+    assert status == 1
 
 
 def test_issue_over_a_unix_socket(start, ca):
