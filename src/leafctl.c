@@ -178,8 +178,6 @@ struct line {
 
 static void take(struct line *line, const struct option_row *row, const char *argument)
 {
-    char *field = (char *)&line->ctl + row->offset;
-
     if (row->of != GLOBAL) {
         line->of_command = row;
         line->given |= row->of;
@@ -191,9 +189,9 @@ static void take(struct line *line, const struct option_row *row, const char *ar
     else if (row->letter == 'V')
         line->version = true;
     else if (row->argument)
-        *(const char **)field = argument;
+        *(const char **)((char *)&line->ctl + row->offset) = argument;
     else
-        *(bool *)field = true;
+        *(bool *)((char *)&line->ctl + row->offset) = true;
 }
 
 /* The command that `words` begin with; *ret_words of them are its name. */
