@@ -483,14 +483,15 @@ static unsigned look_at_key_usage(struct bytes value)
     enum { FOR_TLS = 0x80 | 0x20 | 0x08 }; /* digitalSignature, keyEncipherment, keyAgreement */
     struct der der = der_of(value);
     struct bytes bits = der_read(&der, DER_BIT_STRING);
-    unsigned flags;
+    unsigned padding, usage = 0;
 
     if (!der_done(&der) || bits.len == 0 || bits.data[0] > 7)
         return UPSTREAM_UNKNOWN_CRITICAL;
-    flags = bits.len > 1 && bits.data[1] & FOR_TLS ? 0 : UPSTREAM_KU_FOREIGN;
-    if (bits.len > 1 && bits.data[bits.len - 1] & ((1u << bits.data[0]) - 1)) /* the padding */
-        flags |= UPSTREAM_ODD_FORMS;
-    return flags;
+    padding = (1u << bits.data[0]) - 1; /* what stands there says nothing */
+    if (bits.len > 1)
+        usage = bits.len == 2 ? bits.data[1] & ~padding : bits.data[1];
+    return (usage & FOR_TLS ? 0 : UPSTREAM_KU_FOREIGN) |
+           (bits.len > 1 && bits.data[bits.len - 1] & padding ? UPSTREAM_ODD_FORMS : 0u);
 }
 
 static unsigned look_at_ext_key_usage(struct bytes value)

@@ -217,7 +217,11 @@ static void flags_of_extensions(void **state)
         {"keyUsage", "nonRepudiation,keyCertSign", UPSTREAM_KU_FOREIGN},
         {"keyUsage", "DER:030100", UPSTREAM_KU_FOREIGN},
         {"keyUsage", "DER:03020780", 0},
-        {"keyUsage", "DER:030207ff", UPSTREAM_ODD_FORMS}, /* padding bits */
+        {"keyUsage", "DER:030207ff", UPSTREAM_ODD_FORMS},                       /* padding bits */
+        {"keyUsage", "DER:0302077f", UPSTREAM_KU_FOREIGN | UPSTREAM_ODD_FORMS}, /* nothing else */
+        {"keyUsage", "DER:03020620", UPSTREAM_KU_FOREIGN | UPSTREAM_ODD_FORMS},
+        {"keyUsage", "DER:0303078000", 0},
+        {"keyUsage", "DER:030307a07f", UPSTREAM_ODD_FORMS},
         {"keyUsage", "DER:0500", UPSTREAM_UNKNOWN_CRITICAL},
         {"keyUsage", "DER:0302078005", UPSTREAM_UNKNOWN_CRITICAL},
         {"extendedKeyUsage", "serverAuth", 0},
