@@ -9,7 +9,7 @@ import pytest
 
 from lib import certs
 from lib.client import by_ids, mimic
-from lib.leafd_process import udp_address
+from lib.leafd_process import LeafdProcess, udp_address
 
 
 def test_ping_ready_healthcheck(daemon):
@@ -87,8 +87,6 @@ def test_admin_over_a_unix_socket(start, ca):
 
 
 def test_admin_switched_off(folder, config_of, ca):
-    from lib.leafd_process import LeafdProcess
-
     with LeafdProcess(folder, config_of(ca, {"admin": {"address": ""}})) as daemon:
         daemon.wait_serving()
         assert ":" not in daemon.admin

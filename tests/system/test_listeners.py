@@ -9,7 +9,7 @@ import pytest
 
 from lib import certs, checks, der, tree
 from lib.client import Answer, UdpClient, UnixClient, by_ids, by_names, mimic
-from lib.leafd_process import udp_address
+from lib.leafd_process import LeafdProcess, udp_address
 
 HOST = "listen.example.org"
 
@@ -136,8 +136,6 @@ def test_a_listener_does_not_answer_itself(start, ca):
 
 def test_a_listener_elsewhere_needs_allow_from(folder, config_of, ca):
     """Private keys travel in clear: only loopback is open by default."""
-    from lib.leafd_process import LeafdProcess
-
     daemon = LeafdProcess(folder, config_of(ca, {"listen": [{"udp": "0.0.0.0:0"}]}))
     assert daemon.wait_exit() == 78
     assert "allow_from" in daemon.log()

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from lib import checks, tree
-from lib.authority import Authority, Token, configuration, leafctl, leafctl_json
+from lib.authority import Authority, SoftwareAuthority, Token, configuration, leafctl_json
 from lib.client import Answer, by_ids
 from lib.leafd_process import LeafdProcess, pairs
 from lib.polling import wait_for
@@ -217,42 +217,16 @@ def test_a_leaf_is_no_ca(folder, private, daemon):
 
 def test_a_file_key_needs_the_option(folder, private):
     """token.access: file is for tests and benchmarks, and says so."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    _, authority, config = private
-    key = ec.generate_private_key(ec.SECP256R1())
-    key_file = folder / "ca.key"
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    tree.give_to(key_file, tree.SIGNER_ID)
-    cert = software_ca(key)
-    authority.pem_file.write_bytes(cert.public_bytes(Encoding.PEM))
-    config["ca"]["key"] = str(key_file)
+    _, _, config = private
+    software = SoftwareAuthority(folder)
+    tree.give_to(software.key_file, tree.SIGNER_ID)
+    config["ca"] = {"certificate": str(software.pem_file), "key": str(software.key_file)}
     config["token"] = {"access": "file"}
     refuse_to_start(folder, config, "--insecure-file-key")
     with LeafdProcess(folder, config, args=["--insecure-file-key"]) as daemon:
         daemon.wait_ready()
         with daemon.client() as client:
-            checks.assert_leaf(client.ask_leaf(by_ids(HOST)), cert, names=[HOST])
-
-
-def software_ca(key):
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    now = datetime.datetime.utcnow().replace(microsecond=0)
-    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "Software CA of the tests")])
-    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-    return (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=2)).not_valid_after(now + datetime.timedelta(days=900))
-        .add_extension(x509.BasicConstraints(True, 0), critical=True).add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
+            checks.assert_leaf(client.ask_leaf(by_ids(HOST)), software.cert, names=[HOST])
 
 
 # ---- what time may mend: stay up, and probe ----

@@ -8,7 +8,8 @@ import msgpack
 import pytest
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from lib import certs, checks, client as wire
+from lib import certs, checks, der
+from lib import client as wire
 from lib.client import Answer, by_ids, by_names, mimic, pack
 
 HOST = "wire.example.org"
@@ -400,8 +401,6 @@ def test_the_request_g3proxy_sends(client, ca):
 
 def test_keys_have_the_forms_of_their_dialect(client):
     """DER: EC as SEC1, RSA as PKCS#1. PEM: PKCS#8."""
-    from lib import der
-
     ecc = client.ask_leaf(by_ids(HOST)).map[4]
     fields = der.read(ecc)[0].children()
     assert fields[0].content == b"\x01" and fields[1].tag == 0x04 and fields[2].tag == 0xA0, "not SEC1"

@@ -9,7 +9,7 @@ import subprocess
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from . import tree, yaml_text
@@ -52,11 +52,39 @@ class Authority:
         self.cert = x509.load_pem_x509_certificate(self.pem_file.read_bytes())
 
 
+CA_USAGE = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+
+
+class SoftwareAuthority:
+    """A CA whose key is a file: for token.access: file, and for the module that fails on command."""
+
+    def __init__(self, folder):
+        self.pem_file, self.key_file = folder / "software-ca.pem", folder / "software-ca.key"
+        now = datetime.datetime.utcnow().replace(microsecond=0)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Software CA of the tests")])
+        key = ec.generate_private_key(ec.SECP256R1())
+        self.cert = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=2))
+            .not_valid_after(now + datetime.timedelta(days=900))
+            .add_extension(x509.BasicConstraints(True, 0), critical=True)
+            .add_extension(CA_USAGE, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        self.pem_file.write_bytes(self.cert.public_bytes(Encoding.PEM))
+        self.key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
 class Intermediate:
     """Another certificate for the key of `authority`, signed by a root whose key is in our memory. `start` and
     `end` are days from now. `cert`, `root` and `pem_file` (both, the CA first)."""
 
-    def __init__(self, authority, folder, name_constraints=None, key_identifier=True, start=-2, end=900, change=None):
+    def __init__(self, authority, folder, name_constraints=None, key_identifier=True, start=-2, end=900):
         self.token, self.label = authority.token, authority.label
         now = datetime.datetime.utcnow().replace(microsecond=0)
         root_key = ec.generate_private_key(ec.SECP256R1())
@@ -73,12 +101,11 @@ class Intermediate:
                 .not_valid_after(now + datetime.timedelta(days=last))
             )
 
-        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         ski = x509.SubjectKeyIdentifier.from_public_key
         self.root = (
             certificate(root_name, root_key.public_key(), -900, 3650)
             .add_extension(x509.BasicConstraints(True, None), critical=True)
-            .add_extension(usage, critical=True)
+            .add_extension(CA_USAGE, critical=True)
             .add_extension(ski(root_key.public_key()), critical=False)
             .sign(root_key, hashes.SHA256())
         )
@@ -86,7 +113,7 @@ class Intermediate:
         builder = certificate(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Intermediate of the tests")]), public_key, start, end
         )
-        builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True).add_extension(usage, critical=True)
+        builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True).add_extension(CA_USAGE, critical=True)
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False
         )
@@ -94,8 +121,6 @@ class Intermediate:
             builder = builder.add_extension(ski(public_key), critical=False)
         if name_constraints:
             builder = builder.add_extension(name_constraints, critical=True)
-        if change:
-            builder = change(builder)
         self.cert = builder.sign(root_key, hashes.SHA256())
         self.pem_file = folder / "intermediate.pem"
         self.pem_file.write_bytes(self.cert.public_bytes(Encoding.PEM) + self.root.public_bytes(Encoding.PEM))

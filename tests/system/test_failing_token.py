@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon with a PKCS#11 module that does what a test tells it to (tests/lib/fake_pkcs11.c): how often
+it logs in, and what a token that fails costs."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from lib import checks, tree
+from lib.authority import SoftwareAuthority, configuration
+from lib.client import Answer, Load, by_ids, run_load
+from lib.leafd_process import LeafdProcess
+from lib.polling import wait_for
+
+HOST = "failing.example.org"
+PIN = "1234"
+
+
+class FailingToken:
+    """The module's control file, its counters, and the CA whose key it has."""
+
+    label = "leafd"
+
+    def __init__(self, folder):
+        self.folder = folder / "fake"
+        self.folder.mkdir()
+        self.authority = SoftwareAuthority(self.folder)
+        self.pin_file = self.folder / "pin"
+        self.pin_file.write_text(PIN + "\n")
+        self.control, self.counters = self.folder / "control", self.folder / "counters"
+        self.tell()
+
+    def tell(self, *lines):
+        """Writes the control file anew."""
+        fixed = [f"key = token=0 label=ca id=01 file={self.authority.key_file}", f"counters = {self.counters}"]
+        new = self.folder / "control.new"
+        new.write_text("\n".join([*fixed, *lines]) + "\n")
+        tree.give_to(self.folder, tree.SIGNER_ID)
+        new.rename(self.control)
+
+    def count(self, name):
+        if not self.counters.exists():
+            return 0
+        for line in self.counters.read_text().splitlines():
+            words = line.split()
+            if words and words[0] == name:
+                return int(words[1])
+        raise KeyError(name)
+
+    def uri(self, key):
+        return f"pkcs11:token={self.label};object={key};type=private"
+
+    def section(self):
+        return {
+            "access": "native",
+            "module": str(tree.FAKE_MODULE),
+            "env": {"FAKE_PKCS11_CONTROL": str(self.control)},
+            "pin_file": str(self.pin_file),
+        }
+
+
+@pytest.fixture
+def failing(folder):
+    if not tree.FAKE_MODULE.exists():
+        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
+    return FailingToken(folder)
+
+
+@pytest.fixture
+def config(failing):
+    return configuration(failing, failing.authority.pem_file, "ca")
+
+
+def new_hosts(kind, count):
+    return [(host, by_ids(host)) for host in (f"{kind}-{n}.example.org" for n in range(count))]
+
+
+def next_answer(client):
+    raw = client.receive()
+    assert raw is not None, "no answer"
+    return Answer(raw)
+
+
+def assert_all_good(outcomes, authority):
+    assert all(o.answered for o in outcomes), f"{sum(1 for o in outcomes if not o.answered)} lost"
+    assert not [o.answer.error for o in outcomes if o.answer.error]
+    for outcome in outcomes:
+        checks.assert_signed_by(outcome.answer.leaf, authority.cert)
+
+
+# ---- PIN ----
+
+
+def test_a_wrong_pin_is_tried_once(folder, failing, config):
+    failing.tell("pin = 9999")
+    daemon = LeafdProcess(folder, config)
+    assert daemon.wait_exit() == 78
+    assert "PIN" in daemon.log() and PIN not in daemon.log().replace("tests", "")
+    assert failing.count("login") == 1, "one try of three, or of one"
+
+
+@pytest.mark.parametrize("flag", ["final-try", "locked"])
+def test_the_last_try_is_not_ours(folder, failing, config, flag):
+    failing.tell(f"pin_flags = {flag}")
+    daemon = LeafdProcess(folder, config)
+    assert daemon.wait_exit() == 78
+    assert "PIN" in daemon.log()
+    assert failing.count("login") == 0
+
+
+def test_one_login_for_a_process(folder, failing, config):
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        assert_all_good(run_load(daemon.address, new_hosts("login", 200), clients=32), failing.authority)
+        assert failing.count("login") == 1
+        assert failing.count("fork_use") == 0 and failing.count("race") == 0
+        assert failing.count("sessions_peak") <= 20
+
+
+def test_a_pin_that_is_wrong_later(folder, failing, config):
+    """Changed in the token while leafd runs: one try, then none, by whichever process; cached leaves stay."""
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        with daemon.client() as client:
+            cached = client.ask_leaf(by_ids(HOST)).map[3]
+            logins = failing.count("login")
+            failing.tell("pin = 9999")
+            daemon.kill_role("signer")
+            wait_for(lambda: failing.count("login") == logins + 1, "a login with the PIN of before")
+            wait_for(lambda: "pin" in daemon.http("/ready")[1].lower(), "/ready tells of the PIN")
+            assert daemon.http("/ready")[0] == 503
+            for turn in range(3):
+                started = time.monotonic()
+                assert client.ask_error(by_ids(f"new-{turn}.example.org")) == "token-unavailable"
+                assert time.monotonic() - started < 2, "not at once"
+                assert client.ask_leaf(by_ids(HOST)).map[3] == cached
+                daemon.kill_role("signer")
+                wait_for(lambda: "pin" in daemon.http("/ready")[1].lower(), "/ready tells of the PIN")
+        assert failing.count("login") == logins + 1
+        assert daemon.process.poll() is None
+
+
+# ---- a token that fails ----
+
+
+def test_one_bad_call_costs_nothing(folder, failing, config):
+    """Another session, and the request goes on."""
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        for function, code in (("C_Sign", "CKR_DEVICE_ERROR"), ("C_SignInit", "CKR_SESSION_HANDLE_INVALID"), ("C_Sign", "CKR_GENERAL_ERROR")):
+            failing.tell(f"fail.{function} = {code} 1")
+            assert_all_good(run_load(daemon.address, new_hosts(f"{function}-{code}".replace("_", "-").lower(), 20), clients=8), failing.authority)
+
+
+def test_a_wrong_signature_is_never_given_out(folder, failing, config):
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        failing.tell("corrupt = 3")
+        outcomes = run_load(daemon.address, new_hosts("corrupt", 40), clients=8)
+        for outcome in outcomes:
+            if outcome.raw and not outcome.answer.error:
+                checks.assert_signed_by(outcome.answer.leaf, failing.authority.cert)
+        assert sum(1 for o in outcomes if o.raw and not o.answer.error) >= 37
+
+
+def test_a_module_that_crashes(folder, failing, config):
+    """It costs its process alone; what that had is signed by the next one."""
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        pid = daemon.role_pid("signer")
+        failing.tell("crash.C_Sign = 1 5")
+        requests = new_hosts("crash", 100)
+        load = Load(daemon.address, requests.__getitem__, clients=16, limit=100).start()
+        daemon.wait_line(lambda line: "event=role-ended" in line and "signal=11" in line, "that it crashed")
+        failing.tell()  # else the next one crashes too
+        outcomes = load.join()
+        assert_all_good(outcomes, failing.authority)
+        assert len({o.answer.leaf.serial_number for o in outcomes}) == 100
+        assert daemon.role_pid("signer") != pid
+
+
+def test_a_token_that_is_taken_out_and_put_back(folder, failing, config):
+    """Cached leaves are answered meanwhile, new ones told; then all goes on without a hand."""
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        with daemon.client() as client:
+            cached = client.ask_leaf(by_ids(HOST)).map[3]
+            failing.tell("present = no")
+            assert client.ask_error(by_ids("gone.example.org")) == "token-unavailable"
+            assert client.ask_leaf(by_ids(HOST)).map[3] == cached
+            wait_for(lambda: daemon.http("/ready")[0] == 503, "/ready says 503")
+            failing.tell()
+            wait_for(lambda: daemon.http("/ready")[0] == 200, "/ready says 200")
+            checks.assert_leaf(client.ask_leaf(by_ids("back.example.org")), failing.authority.cert, names=["back.example.org"])
+
+
+def test_a_token_with_one_session(folder, failing, config):
+    failing.tell("session_limit = 1")
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        assert_all_good(run_load(daemon.address, new_hosts("one", 60), clients=16), failing.authority)
+        assert failing.count("sessions_peak") == 1
+
+
+def test_a_slow_token_is_used_in_parallel(folder, failing, config):
+    """20 ms for each signature and 16 sessions: 160 leaves in well under 160 * 20 ms."""
+    failing.tell("latency.C_Sign = 20000")
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        started = time.monotonic()
+        assert_all_good(run_load(daemon.address, new_hosts("slow", 160), clients=64), failing.authority)
+        assert time.monotonic() - started < 1.6 * (4 if tree.IS_SANITIZED else 1)
+
+
+# ---- when the token is slower than anybody waits ----
+
+
+def test_deadlines_and_bounds(folder, failing, config):
+    """No more flights than allowed, no more askers of one than allowed: the others are told `busy` at once."""
+    config["cache"] = {"max_flights": 4, "max_waiters": 3}
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        failing.tell("latency.C_Sign = 1000000")
+        with daemon.client() as client:
+            hosts = [f"flight-{n}.example.org" for n in range(10)]
+            for host in hosts:
+                client.send(by_ids(host))
+            told = [next_answer(client) for _ in range(6)]
+            assert {a.error for a in told} == {"busy"}
+            leaves = [next_answer(client) for _ in range(4)]
+            assert not [a.error for a in leaves if a.error]
+            assert {a.host for a in told + leaves} == set(hosts)
+            for _ in range(8):
+                client.send(by_ids("one.example.org"))
+            answers = [next_answer(client) for _ in range(8)]
+            assert sorted(str(a.error) for a in answers) == ["None"] * 3 + ["busy"] * 5
+
+
+def test_nobody_is_answered_too_late(folder, failing, config):
+    """A request that waited in the socket for over 3.5 s, by the kernel's clock, is dropped and counted."""
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        with daemon.client() as client:
+            client.ask_leaf(by_ids(HOST))
+            pid = daemon.role_pid("front")
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                for n in range(10):
+                    client.send(by_ids(HOST) if n % 2 else b"\xc1")
+                sent = time.monotonic()
+                wait_for(lambda: time.monotonic() - sent > 3.7, "they are too old", seconds=5)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            daemon.wait_metric("leafd_dropped_total", more_than=9, reason="deadline")
+            assert client.receive(timeout=0.1) is None
+            client.ask_leaf(by_ids(HOST))
