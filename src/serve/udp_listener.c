@@ -257,6 +257,8 @@ static size_t handle_one(struct udp_listener *listener, struct batch *batch, siz
     struct packet packet;
 
     route->peer_len = message->msg_namelen;
+    if (route->peer_len == 0) /* no name: what stands there is another sender's */
+        route->peer.any.sa_family = AF_UNSPEC;
     read_control(message, batch->now_ms, batch->offset_ms, route, &origin);
     *ret_arrived_ms = origin.arrived_ms;
     if (!may_ask(route->listen, route)) {

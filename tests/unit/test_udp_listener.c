@@ -258,6 +258,34 @@ static void test_unix(void **state)
     world_free(world);
 }
 
+/* Nor is he taken for whoever was heard before him, on another socket. */
+static void test_nameless_after_another(void **state)
+{
+    struct world *world = world_new();
+    struct address client = in4(INADDR_LOOPBACK, 0);
+    struct address to = in4(INADDR_LOOPBACK, ntohs(world->at[0].in4.sin_port));
+    int fd = bound(&client);
+    int nameless = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    uint64_t dropped = metrics_read(METRIC_DROP_SOURCE);
+    struct why why = {""};
+
+    (void)state;
+    udp_listener_stop(world->listener, clock_mono_ms() + WAIT_MS);
+    udp_listener_free(world->listener);
+    world->listener = NULL;
+    world->conf.listen_threads = 1; /* who has heard both */
+    assert_int_equal(
+        udp_listener_new(&world->conf, world->fds, world->path, &world->listener, &why), LEAFD_OK);
+    ask(fd, &to, "udp.example");
+    assert_int_equal(reply_to(fd, NULL).error.len, 0);
+    ask(nameless, &world->at[2], "unix.example");
+    wait_for(METRIC_DROP_SOURCE, dropped + 1);
+    assert_int_equal(fake_signer_requests(world->signer), 1);
+    close(nameless);
+    close(fd);
+    world_free(world);
+}
+
 static void test_unix_user(void **state)
 {
     struct world *world = world_new();
@@ -434,6 +462,7 @@ int main(void)
         cmocka_unit_test(test_replies_leave_from_the_address_asked),
         cmocka_unit_test(test_ipv6),
         cmocka_unit_test(test_unix),
+        cmocka_unit_test(test_nameless_after_another),
         cmocka_unit_test(test_unix_user),
         cmocka_unit_test(test_sources),
         cmocka_unit_test(test_own_listeners),
