@@ -2,8 +2,6 @@
 """The daemon with a PKCS#11 module that does what a test tells it to (tests/lib/fake_pkcs11.c): how often
 it logs in, and what a token that fails costs."""
 
-import os
-import signal
 import time
 
 import pytest
@@ -244,15 +242,11 @@ def test_nobody_is_answered_too_late(folder, failing, config):
         daemon.wait_ready()
         with daemon.client() as client:
             client.ask_leaf(by_ids(HOST))
-            pid = daemon.role_pid("front")
-            os.kill(pid, signal.SIGSTOP)
-            try:
+            with daemon.frozen("front"):
                 for n in range(10):
                     client.send(by_ids(HOST) if n % 2 else b"\xc1")
                 sent = time.monotonic()
                 wait_for(lambda: time.monotonic() - sent > 3.7, "they are too old", seconds=5)
-            finally:
-                os.kill(pid, signal.SIGCONT)
             daemon.wait_metric("leafd_dropped_total", more_than=9, reason="deadline")
             assert client.receive(timeout=0.1) is None
             client.ask_leaf(by_ids(HOST))

@@ -107,7 +107,7 @@ def test_ec_never_waits_behind_rsa(start, ca):
     """While more RSA keys are wanted than can be made, EC leaves come as if nothing was."""
     with start(ca, {"keys": {"share": False, "rsa_low": 0, "rsa_high": 1}}) as daemon:
         rsa = upstreams("slow-rsa", 40, key="rsa-2048")
-        slow = Load(daemon.address, rsa.__getitem__, 40, limit=len(rsa), timeout=GIVE_UP_SEC).start()
+        slow = Load(daemon.address, rsa.__getitem__, 40, limit=len(rsa)).start()
         fast = run_load(daemon.address, upstreams("fast-ec", 100), clients=4, timeout=GIVE_UP_SEC)
         assert_all_answered(fast, GIVE_UP_SEC)
         took = sorted(o.took for o in fast)

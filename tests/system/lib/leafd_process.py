@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One running leafd: started in a temporary folder with port 0, ended with SIGTERM and exit code 0."""
 
+import contextlib
 import http.client
 import os
 import re
@@ -184,6 +185,17 @@ class LeafdProcess:
         finally:
             os.close(handle)
 
+    @contextlib.contextmanager
+    def frozen(self, role):
+        """As long as the context lasts, no thread of this role runs."""
+        pid = self.role_pid(role)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_for(lambda: set(thread_states(pid)) == {"T"}, f"the {role} has stopped")
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def send_signal(self, number):
         self.process.send_signal(number)
 
@@ -250,6 +262,13 @@ class LeafdProcess:
 
 
 ended_logs = []
+
+
+def thread_states(pid):
+    """The state letter of each thread of a process."""
+    for entry in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{entry}/stat", encoding="latin-1") as file:
+            yield file.read().rpartition(")")[2].split()[0]
 
 
 def is_ours(pid):
