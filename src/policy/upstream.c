@@ -5,6 +5,7 @@
 #include "der/der_reader.h"
 #include "der/der_writer.h"
 #include "der/oid.h"
+#include "der/x501_name.h"
 
 #include <openssl/sha.h>
 #include <stdatomic.h>
@@ -640,7 +641,8 @@ static unsigned look_at_fields(const struct cert_fields *fields)
         flags |= UPSTREAM_ODD_FORMS;
     if (is_odd_serial(fields->serial))
         flags |= UPSTREAM_ODD_SERIAL;
-    if (bytes_equal(fields->issuer, fields->subject))
+    if (bytes_equal(fields->issuer, fields->subject) ||
+        x501_name_equal(fields->issuer, fields->subject)) /* as clients compare them */
         flags |= UPSTREAM_SELF_SIGNED;
     if (fields->not_before > fields->not_after)
         flags |= UPSTREAM_INVERTED_DATES;

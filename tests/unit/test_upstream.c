@@ -283,8 +283,11 @@ static void duplicated_extensions(void **state)
 static void flags_of_fields(void **state)
 {
     static const struct attribute cn[] = {{"CN", V_ASN1_UTF8STRING, "Some One", 0, false}};
+    static const struct attribute issuer[] = {{"CN", V_ASN1_PRINTABLESTRING, " ISSUER", 0, false}};
 
     (void)state;
+    assert_flags(&(struct recipe){.more = {GOOD_SAN}, .subject = issuer, .subject_count = 1},
+                 UPSTREAM_SELF_SIGNED); /* the issuer's name, for everybody who compares */
     assert_flags(&(struct recipe){.more = {GOOD_SAN}, .serial = 0, .serial_given = true},
                  UPSTREAM_ODD_SERIAL);
     assert_flags(&(struct recipe){.more = {GOOD_SAN}, .serial = -5, .serial_given = true},
