@@ -28,6 +28,7 @@ struct place {
     int type;         /* SOCK_DGRAM, SOCK_STREAM */
     const char *path; /* Unix sockets */
     mode_t mode;      /* of the path */
+    gid_t group;      /* of the path; 0: ours */
     const char *text; /* for messages */
 };
 
@@ -169,8 +170,10 @@ static enum leafd_err bind_path(int fd, const struct place *place, struct socket
                                 struct why *why)
 {
     char *path = NULL;
+    gid_t group = getegid();
     mode_t mask;
     int done;
+    int error;
     enum leafd_err err = stale_remove(place, why);
 
     if (err != LEAFD_OK)
@@ -179,11 +182,19 @@ static enum leafd_err bind_path(int fd, const struct place *place, struct socket
     path = strdup(place->path);
     if (!path)
         return LEAFD_NOMEM;
+    /* Made with its group: to give it one later, root would follow a link that whoever may write to
+     * the folder has put in its place. */
+    if (place->group && setegid(place->group) == -1)
+        log_event(LOG_LEVEL_WARNING, "socket-group", "path=\"%s\" reason=\"%s\"", place->text,
+                  strerror(errno));
     mask = umask(0777 & ~place->mode);
     done = bind(fd, (const struct sockaddr *)&place->address, place->len);
-    umask(mask); /* leaves errno alone */
+    error = errno;
+    umask(mask);
+    if (place->group)
+        (void)setegid(group);
     if (done == -1) {
-        err = bind_failed(place, errno, why);
+        err = bind_failed(place, error, why);
         free(path);
         return err;
     }
@@ -302,31 +313,22 @@ static enum leafd_err listen_open(const struct conf *conf, const struct conf_lis
     return LEAFD_OK;
 }
 
-/* For root, and for the front's user through its group. The owner stays, so that we can ask whether
- * anybody serves it even where root may not write to everything. */
-static void control_share(const char *path, const struct sandbox_user *front)
-{
-    if (!front->change)
-        return;
-    if (chown(path, (uid_t)-1, front->gid) == -1 || chmod(path, 0660) == -1)
-        log_event(LOG_LEVEL_WARNING, "control-owner", "reason=\"%s\"", strerror(errno));
-}
-
 static enum leafd_err control_open(const struct conf *conf, const struct sandbox_user *front,
                                    struct passed *passed, struct sockets *sockets, struct why *why)
 {
-    size_t made_before = sockets->made_count;
     struct place place;
     enum leafd_err err =
-        place_of_path(conf->control_socket, SOCK_STREAM, 0600, conf->control_socket, &place, why);
+        place_of_path(conf->control_socket, SOCK_STREAM, front->change ? 0660 : 0600,
+                      conf->control_socket, &place, why);
 
-    if (err == LEAFD_OK)
-        err = place_open(&place, passed, sockets, &sockets->control, why);
     if (err != LEAFD_OK)
         return fail_in(why, err, "control.socket");
-    if (sockets->made_count > made_before)
-        control_share(conf->control_socket, front);
-    return LEAFD_OK;
+    /* For root, and for the front's user through its group. The owner stays, so that we can ask
+     * whether anybody serves it even where root may not write to everything. */
+    if (front->change)
+        place.group = front->gid;
+    err = place_open(&place, passed, sockets, &sockets->control, why);
+    return err == LEAFD_OK ? LEAFD_OK : fail_in(why, err, "control.socket");
 }
 
 static enum leafd_err admin_open(const struct conf *conf, struct passed *passed,
