@@ -9,6 +9,7 @@
 #include "run/signer_role.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -283,6 +284,7 @@ int role_main(const char *name, int channel)
     log_init(roles[role].name, LOG_LEVEL_INFO);
     signals_ignore();
     start_init(&start, channel);
+    (void)fcntl(channel, F_SETFD, FD_CLOEXEC); /* nobody's whom a token's module starts */
 
     err = start_receive(&start, &parent, &why);
     if (err == LEAFD_OK)

@@ -65,6 +65,9 @@ def test_roles_have_users_of_their_own(daemon):
         assert re.search(r"^Groups:\t\s*$", status, re.M), "supplementary groups"
         assert re.search(r"^NoNewPrivs:\t1$", status, re.M)
         assert re.search(r"^CapEff:\t0+$", status, re.M)
+        for info in pathlib.Path(f"/proc/{daemon.role_pid(role)}/fdinfo").iterdir():
+            flags = int(re.search(r"^flags:\s+(\d+)$", info.read_text(), re.M)[1], 8)
+            assert int(info.name) <= 2 or flags & os.O_CLOEXEC, info  # not for what a module may start
         limits = pathlib.Path(f"/proc/{daemon.role_pid(role)}/limits").read_text()
         assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.M)
 
