@@ -8,6 +8,7 @@
 #include "der/der_writer.h"
 #include "der/oid.h"
 #include "der/x501_name.h"
+#include "policy/deny_list.h"
 #include "policy/key_usage.h"
 
 #include <pthread.h>
@@ -41,8 +42,7 @@ struct serials {
 
 struct sign_check {
     struct ca_set *cas;
-    struct name_rule *deny;
-    size_t deny_count;
+    struct deny_list *deny;
     struct bytes crl_value; /* the one CRL point's extnValue; len 0: no such extension */
     struct serials serials;
 };
@@ -212,10 +212,7 @@ static enum leafd_err check_key_usage(struct bytes value, const struct spki *spk
 static bool name_is_allowed(const struct sign_check *check, const struct ca *ca,
                             const struct name *name)
 {
-    for (size_t i = 0; i < check->deny_count; i++)
-        if (name_rule_covers(&check->deny[i], name))
-            return false;
-    return ca_allows_name(ca, name);
+    return !deny_list_covers(check->deny, name) && ca_allows_name(ca, name);
 }
 
 static enum leafd_err check_names(const struct sign_check *check, const struct ca *ca,
@@ -368,23 +365,6 @@ static enum leafd_err write_crl_value(const char *url, struct bytes *ret)
     return ret->data ? LEAFD_OK : LEAFD_NOMEM;
 }
 
-static enum leafd_err read_deny(const struct conf *conf, struct sign_check *check, struct why *why)
-{
-    if (conf->deny_count == 0)
-        return LEAFD_OK;
-    check->deny = calloc(conf->deny_count, sizeof(*check->deny));
-    if (!check->deny)
-        return LEAFD_NOMEM;
-    for (; check->deny_count < conf->deny_count; check->deny_count++) {
-        size_t i = check->deny_count;
-        enum leafd_err err = name_rule_of(conf->deny[i], &check->deny[i], why);
-
-        if (err != LEAFD_OK)
-            return fail_in(why, LEAFD_CONFIG, "policy.deny");
-    }
-    return LEAFD_OK;
-}
-
 enum leafd_err sign_check_new(const struct conf *conf, struct ca_set *cas, struct sign_check **ret,
                               struct why *why)
 {
@@ -400,7 +380,9 @@ enum leafd_err sign_check_new(const struct conf *conf, struct ca_set *cas, struc
     if (check->serials.newer && check->serials.older)
         err = hash_secret_init(&check->serials.secret);
     if (err == LEAFD_OK)
-        err = read_deny(conf, check, why);
+        err = deny_list_new(conf->deny, conf->deny_count, &check->deny, why);
+    if (err == LEAFD_CONFIG)
+        err = fail_in(why, err, "policy.deny");
     if (err == LEAFD_OK && conf->ca_crl_url && conf->ca_crl_url[0])
         err = write_crl_value(conf->ca_crl_url, &check->crl_value);
     if (err == LEAFD_OK)
@@ -418,7 +400,7 @@ void sign_check_free(struct sign_check *check)
     table_free(check->serials.older);
     pthread_mutex_destroy(&check->serials.lock);
     free((void *)check->crl_value.data);
-    free(check->deny);
+    deny_list_free(check->deny);
     ca_set_unref(check->cas);
     free(check);
 }

@@ -2,6 +2,7 @@
 #include "policy/plan.h"
 
 #include "base/digest.h"
+#include "policy/deny_list.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -144,9 +145,8 @@ void plan_set_ca(struct plan *plan, const struct ca *ca)
 
 bool plan_allows_name(const struct plan *plan, const struct name *name)
 {
-    for (size_t i = 0; i < plan->deny_count; i++)
-        if (name_rule_covers(&plan->deny[i], name))
-            return false;
+    if (deny_list_covers(plan->deny, name))
+        return false;
     return !plan->ca || ca_allows_name(plan->ca, name);
 }
 

@@ -34,8 +34,7 @@ struct plan {
     bool host_only; /* the SAN is `host` alone (fresh, minimal, upstream_verified: no) */
     struct name host;
     struct upstream *upstream;    /* owned reference; NULL for PROFILE_FRESH */
-    const struct name_rule *deny; /* policy.deny as rules, borrowed from the policy for its life */
-    size_t deny_count;
+    const struct deny_list *deny; /* policy.deny, borrowed from the policy for its life; or NULL */
     int64_t usable_until; /* wall clock: a cached leaf is given out before this second only */
 };
 

@@ -3,6 +3,7 @@
 
 #include "base/digest.h"
 #include "der/der_reader.h"
+#include "policy/deny_list.h"
 #include "policy/upstream_memo.h"
 
 #include <stdlib.h>
@@ -12,8 +13,7 @@ enum { MEMO_MAX = 8 << 20, SAN_NAMES_MAX = 1000 /* the signer refuses more */ };
 struct policy {
     const struct conf *conf;
     struct upstream_memo *memo;
-    struct name_rule *deny;
-    size_t deny_count;
+    struct deny_list *deny;
 };
 
 enum leafd_err policy_new(const struct conf *conf, struct policy **ret)
@@ -24,14 +24,9 @@ enum leafd_err policy_new(const struct conf *conf, struct policy **ret)
     if (!policy)
         return LEAFD_NOMEM;
     policy->conf = conf;
-    policy->deny = calloc(conf->deny_count + 1, sizeof(*policy->deny));
-    if (!policy->deny)
+    err = deny_list_new(conf->deny, conf->deny_count, &policy->deny, NULL);
+    if (err)
         goto out;
-    for (; policy->deny_count < conf->deny_count; policy->deny_count++)
-        if (name_rule_of(conf->deny[policy->deny_count], &policy->deny[policy->deny_count], NULL)) {
-            err = LEAFD_CONFIG;
-            goto out;
-        }
     err = upstream_memo_new(MEMO_MAX, &policy->memo);
     if (err)
         goto out;
@@ -47,7 +42,7 @@ void policy_free(struct policy *policy)
     if (!policy)
         return;
     upstream_memo_free(policy->memo);
-    free(policy->deny);
+    deny_list_free(policy->deny);
     free(policy);
 }
 
@@ -159,7 +154,8 @@ static enum leafd_err choose_ca(const struct conf *conf, const struct ca_set *ca
 
 static bool takes_names_away(const struct plan *plan)
 {
-    return plan->deny_count > 0 || plan->ca->permitted_count > 0 || plan->ca->excluded_count > 0;
+    return !deny_list_is_empty(plan->deny) || plan->ca->permitted_count > 0 ||
+           plan->ca->excluded_count > 0;
 }
 
 /* By policy.deny, and by the CA's constraints once it is chosen. */
@@ -350,8 +346,7 @@ enum leafd_err policy_plan(struct policy *policy, const struct request *request,
                            const struct ca_set *cas, int64_t now_sec, struct plan *ret,
                            struct why *why)
 {
-    struct plan plan = {
-        .usage = request->usage, .deny = policy->deny, .deny_count = policy->deny_count};
+    struct plan plan = {.usage = request->usage, .deny = policy->deny};
     enum leafd_err err = decide(policy, request, cas, now_sec, &plan, why);
 
     if (err) {

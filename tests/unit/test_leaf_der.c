@@ -8,6 +8,7 @@
 #include "issue/leaf_der.h"
 #include "issue/mimic.h"
 #include "pkcs11/sign_check.h"
+#include "policy/deny_list.h"
 #include "tests/lib/fake_signer.h"
 #include "tests/lib/make_cert.h"
 #include "tests/lib/unit.h"
@@ -200,21 +201,22 @@ static void the_issuers_name_is_never_the_subject(void **state)
 static void names_may_run_out(void **state)
 {
     struct golden golden;
-    struct name_rule deny[2];
+    char *rule = (char *)"example.org";
+    struct deny_list *deny = NULL;
     uint8_t buffer[2048];
     struct bytes tbs;
 
     (void)state;
     golden_init(&golden);
-    assert_int_equal(name_rule_of("example.org", &deny[0], NULL), LEAFD_OK);
+    assert_int_equal(deny_list_new(&rule, 1, &deny, NULL), LEAFD_OK);
     golden.upstream.name_count = 2;
     golden.plan.profile = PROFILE_MIMIC;
     golden.plan.upstream = &golden.upstream;
     golden.plan.deny = deny;
-    golden.plan.deny_count = 1;
     assert_int_equal(leaf_tbs_write(&golden.plan, &golden.conf, &golden.key, fixed_serial, buffer,
                                     sizeof(buffer), &tbs),
                      LEAFD_UNSUPPORTED);
+    deny_list_free(deny);
 }
 
 static void too_little_room_is_told(void **state)

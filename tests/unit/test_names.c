@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/deny_list.h"
 #include "policy/names.h"
 
 #include <setjmp.h>
@@ -379,6 +380,127 @@ static void texts(void **state)
     assert_string_equal(name_text(&name, out, 0), "");
 }
 
+/* A list covers what one of its rules does, whatever else stands in it. */
+static void deny_lists(void **state)
+{
+    static char *const rules[] = {"example.org",
+                                  ".example.net",
+                                  "example.net",
+                                  "a.b.example.com",
+                                  ".x.example.com",
+                                  "corp",
+                                  "10.0.0.0/8",
+                                  "192.0.2.1",
+                                  "192.0.2.128/25",
+                                  "2001:db8::/32",
+                                  "2001:db8:1::/48",
+                                  "0.0.0.0/0",
+                                  "::/0",
+                                  "::1",
+                                  "172.16.0.0/12",
+                                  ".corp",
+                                  "ample.org",
+                                  "c.example.com",
+                                  "198.51.100.0/31",
+                                  "2001:db8::7/128",
+                                  "example.org",
+                                  "z.example.info",
+                                  "example.org.uk",
+                                  "xn--bcher-kva.de"};
+    static const char *const hosts[] = {"example.org",
+                                        "www.example.org",
+                                        "a.b.example.org",
+                                        "notexample.org",
+                                        "org",
+                                        "*.example.org",
+                                        "example.net",
+                                        "a.example.net",
+                                        "*.example.net",
+                                        "*.b.example.com",
+                                        "a.b.example.com",
+                                        "b.example.com",
+                                        "*.example.com",
+                                        "x.example.com",
+                                        "y.x.example.com",
+                                        "*.x.example.com",
+                                        "*.a.b.example.com",
+                                        "corp",
+                                        "*.corp",
+                                        "host.corp",
+                                        "10.1.2.3",
+                                        "11.0.0.0",
+                                        "192.0.2.1",
+                                        "192.0.2.2",
+                                        "192.0.2.129",
+                                        "2001:db8::7",
+                                        "2001:db9::",
+                                        "::1",
+                                        "172.31.255.255",
+                                        "172.32.0.0",
+                                        "198.51.100.1",
+                                        "198.51.100.2",
+                                        "sample.org",
+                                        "*.example.info",
+                                        "*.info.example",
+                                        "example.org.uk",
+                                        "www.xn--bcher-kva.de",
+                                        "uk"};
+    enum { RULES = sizeof(rules) / sizeof(rules[0]), HOSTS = sizeof(hosts) / sizeof(hosts[0]) };
+    static const uint8_t mapped[16] = {[10] = 0xff, 0xff, 10, 9, 8, 7};
+    struct name none = {.kind = NAME_DNS};
+
+    (void)state;
+    for (size_t first = 0; first < RULES; first++)
+        for (size_t count = 1; count <= RULES - first; count++) {
+            struct deny_list *list = NULL;
+
+            assert_int_equal(deny_list_new(rules + first, count, &list, NULL), LEAFD_OK);
+            assert_false(deny_list_is_empty(list));
+            assert_false(deny_list_covers(list, &none));
+            for (size_t host = 0; host <= HOSTS; host++) {
+                struct name name;
+                bool covered = false;
+
+                if (host == HOSTS)
+                    assert_true(name_of_ip((struct bytes){mapped, sizeof(mapped)}, &name));
+                else
+                    assert_int_equal(name_of_host(bytes_of(hosts[host]), false, &name, NULL),
+                                     LEAFD_OK);
+                for (size_t i = first; i < first + count; i++) {
+                    struct name_rule rule;
+
+                    assert_int_equal(name_rule_of(rules[i], &rule, NULL), LEAFD_OK);
+                    covered |= name_rule_covers(&rule, &name);
+                }
+                if (deny_list_covers(list, &name) != covered)
+                    fail_msg("%s under %zu rules from %s on", host < HOSTS ? hosts[host] : "mapped",
+                             count, rules[first]);
+            }
+            deny_list_free(list);
+        }
+}
+
+static void deny_lists_of_nothing(void **state)
+{
+    static char *const bad[] = {"example.org", "exa mple.org"};
+    struct deny_list *list = NULL;
+    struct why why = {""};
+    struct name name;
+
+    (void)state;
+    assert_int_equal(name_of_host(bytes_of("example.org"), false, &name, NULL), LEAFD_OK);
+    assert_true(deny_list_is_empty(NULL));
+    assert_false(deny_list_covers(NULL, &name));
+    assert_int_equal(deny_list_new(NULL, 0, &list, NULL), LEAFD_OK);
+    assert_true(deny_list_is_empty(list));
+    assert_false(deny_list_covers(list, &name));
+    deny_list_free(list);
+    list = NULL;
+    assert_int_equal(deny_list_new(bad, 2, &list, &why), LEAFD_CONFIG);
+    assert_null(list);
+    assert_non_null(strstr(why.text, "exa mple"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +509,7 @@ int main(void)
         cmocka_unit_test(ip_names),          cmocka_unit_test(matching),
         cmocka_unit_test(rules_are_refused), cmocka_unit_test(rules_cover),
         cmocka_unit_test(mapped_address),    cmocka_unit_test(texts),
+        cmocka_unit_test(deny_lists),        cmocka_unit_test(deny_lists_of_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
