@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the programs under test are, and as whom their roles run."""
 
+import atexit
 import os
 import pathlib
 import shutil
@@ -13,7 +14,6 @@ SOFTHSM_MODULE = os.environ["SOFTHSM_MODULE"]
 LEAFD = BUILD / "leafd"
 LEAFCTL = BUILD / "leafctl"
 SOFTHSM_SETUP = SOURCE / "softhsm-setup" / "softhsm-setup"
-FAKE_MODULE = BUILD / "tests" / "lib" / "fake_pkcs11.so"
 
 IS_ROOT = os.geteuid() == 0
 # Two ids that nobody has, as quickstart does it. Without root, roles stay who we are.
@@ -32,6 +32,18 @@ class TemporaryFolder:
 
     def remove(self):
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def readable(path):
+    """A copy of the file that every user can reach, wherever the build folder lies; `path` if it is not there."""
+    if not path.exists():
+        return path
+    folder = TemporaryFolder()
+    atexit.register(folder.remove)
+    return pathlib.Path(shutil.copy(path, folder.path))
+
+
+FAKE_MODULE = readable(BUILD / "tests" / "lib" / "fake_pkcs11.so")
 
 
 def give_to(path, uid):
