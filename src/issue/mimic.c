@@ -59,7 +59,7 @@ struct bytes mimic_subject(const struct plan *plan, uint8_t room[static MIMIC_SU
     struct bytes subject;
 
     if (plan->profile == PROFILE_MIMIC && plan->upstream)
-        subject = plan->upstream->subject;
+        subject = plan->named_as_ca ? empty_name() : plan->upstream->subject;
     else
         subject = host_subject(&plan->host, room);
     if (subject.len <= MIMIC_EMPTY_LEN || x501_name_equal(subject, plan->ca->subject) ||

@@ -33,6 +33,7 @@ struct plan {
     int64_t not_after;
     bool host_only; /* the SAN is `host` alone (fresh, minimal, upstream_verified: no) */
     struct name host;
+    bool named_as_ca; /* the upstream's subject is that of a CA of ours: the mimic's is empty */
     struct upstream *upstream;    /* owned reference; NULL for PROFILE_FRESH */
     const struct deny_list *deny; /* policy.deny, borrowed from the policy for its life; or NULL */
     int64_t usable_until; /* wall clock: a cached leaf is given out before this second only */

@@ -3,6 +3,7 @@
 
 #include "base/digest.h"
 #include "der/der_reader.h"
+#include "der/x501_name.h"
 #include "policy/deny_list.h"
 #include "policy/upstream_memo.h"
 
@@ -303,6 +304,15 @@ static enum key_type key_type_like(enum key_type upstream, enum conf_leaf_key mo
     return mode == CONF_LEAF_KEY_UPSTREAM ? of[upstream].same : of[upstream].compatible;
 }
 
+/* Of any of them, whichever signs: no client shall take a leaf for a CA's. */
+static bool is_named_as_ca(const struct upstream *upstream, const struct ca_set *cas)
+{
+    for (size_t i = 0; upstream && i < cas->count; i++)
+        if (x501_name_equal(upstream->subject, cas->ca[i]->subject))
+            return true;
+    return false;
+}
+
 static void choose_key(const struct conf *conf, struct plan *plan)
 {
     if (conf->leaf_key == CONF_LEAF_KEY_TYPE)
@@ -333,6 +343,7 @@ static enum leafd_err decide(struct policy *policy, const struct request *reques
         err = check_names(plan, why);
     if (err)
         return err;
+    plan->named_as_ca = is_named_as_ca(plan->upstream, cas);
     choose_key(policy->conf, plan);
     err = check_size(policy, request, plan, why);
     if (err)

@@ -216,6 +216,15 @@ def test_a_subject_equal_to_the_cas(client, ca):
     checks.assert_leaf(answer, ca.cert, names=[HOST], common_name=None)
 
 
+def test_a_subject_equal_to_another_cas(client, ca):
+    """Whoever shows our CA's name and is not to be trusted gets a leaf of the untrusted CA without it."""
+    cert = upstream([HOST], subject=ca.cert.subject.public_bytes(), signature="ecdsa-sha1")
+    answer = client.ask_leaf(mimic(HOST, cert))
+    assert subject_of(answer) == [] and answer.leaf.issuer != ca.cert.subject
+    cert = upstream([HOST], subject=ca.cert.subject.public_bytes(), issuer=ca.cert.subject.public_bytes())
+    assert subject_of(client.ask_leaf(mimic(HOST, cert))) == []
+
+
 def test_an_rdn_of_several_values(client, ca):
     rdn = der.set_of(
         der.seq(der.oid(CN), der.tlv(certs.UTF8, HOST.encode())), der.seq(der.oid(OU), der.tlv(certs.UTF8, b"unit"))
