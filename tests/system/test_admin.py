@@ -54,13 +54,20 @@ def test_metrics_have_the_prometheus_form(daemon, client):
             assert name not in declared, f"{name} is declared twice"
             declared[name] = kind
         elif not line.startswith("#"):
-            match = re.fullmatch(r'([a-z_]+)(\{[a-z_]+="[^"\\]*"(?:,[a-z_]+="[^"\\]*")*\})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)', line)
+            match = re.fullmatch(
+                r'([a-z_]+)(\{[a-z_]+="[^"\\]*"(?:,[a-z_]+="[^"\\]*")*\})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)', line
+            )
             assert match, line
             assert match[1] in declared, f"{match[1]} has no type"
             assert (match[1], match[2]) not in seen, line
             seen.add((match[1], match[2]))
             assert (declared[match[1]] == "counter") == match[1].endswith("_total"), line
-    assert {name for name, _ in seen} >= {"leafd_datagrams_total", "leafd_replies_total", "leafd_errors_total", "leafd_verdicts_total"}
+    assert {name for name, _ in seen} >= {
+        "leafd_datagrams_total",
+        "leafd_replies_total",
+        "leafd_errors_total",
+        "leafd_verdicts_total",
+    }
 
 
 def test_counters_count(daemon, client):

@@ -13,7 +13,11 @@ from lib.polling import wait_for
 def test_an_error_is_small(client):
     """At most 48 octets plus the host, which is left out over 253 octets; it amplifies nothing."""
     for host in ("a", "e" * 31, "e" * 32, "e" * 253):
-        for data in (by_ids(host + " "[: 253 - len(host)], service=99), by_names(host, service=99), by_ids(host, usage=99)):
+        for data in (
+            by_ids(host + " "[: 253 - len(host)], service=99),
+            by_names(host, service=99),
+            by_ids(host, usage=99),
+        ):
             answer = client.ask(data)
             assert answer.error and len(answer.raw) <= 48 + len(host) + 1
     long = client.ask(by_ids("e" * 254, service=99))

@@ -147,9 +147,16 @@ def test_one_bad_call_costs_nothing(folder, failing, config):
     """Another session, and the request goes on."""
     with LeafdProcess(folder, config) as daemon:
         daemon.wait_ready()
-        for function, code in (("C_Sign", "CKR_DEVICE_ERROR"), ("C_SignInit", "CKR_SESSION_HANDLE_INVALID"), ("C_Sign", "CKR_GENERAL_ERROR")):
+        for function, code in (
+            ("C_Sign", "CKR_DEVICE_ERROR"),
+            ("C_SignInit", "CKR_SESSION_HANDLE_INVALID"),
+            ("C_Sign", "CKR_GENERAL_ERROR"),
+        ):
             failing.tell(f"fail.{function} = {code} 1")
-            assert_all_good(run_load(daemon.address, new_hosts(f"{function}-{code}".replace("_", "-").lower(), 20), clients=8), failing.authority)
+            assert_all_good(
+                run_load(daemon.address, new_hosts(f"{function}-{code}".replace("_", "-").lower(), 20), clients=8),
+                failing.authority,
+            )
 
 
 def test_a_wrong_signature_is_never_given_out(folder, failing, config):
@@ -191,7 +198,9 @@ def test_a_token_that_is_taken_out_and_put_back(folder, failing, config):
             wait_for(lambda: daemon.http("/ready")[0] == 503, "/ready says 503")
             failing.tell()
             wait_for(lambda: daemon.http("/ready")[0] == 200, "/ready says 200")
-            checks.assert_leaf(client.ask_leaf(by_ids("back.example.org")), failing.authority.cert, names=["back.example.org"])
+            checks.assert_leaf(
+                client.ask_leaf(by_ids("back.example.org")), failing.authority.cert, names=["back.example.org"]
+            )
 
 
 def test_a_token_with_one_session(folder, failing, config):
@@ -236,7 +245,7 @@ def test_deadlines_and_bounds(folder, failing, config):
             assert sorted(str(a.error) for a in answers) == ["None"] * 3 + ["busy"] * 5
 
 
-def test_nobody_is_answered_too_late(folder, failing, config):
+def test_nobody_is_answered_too_late(folder, config):
     """A request that waited in the socket for over 3.5 s, by the kernel's clock, is dropped and counted."""
     with LeafdProcess(folder, config) as daemon:
         daemon.wait_ready()

@@ -42,7 +42,9 @@ def test_every_profile_with_every_key(start, authorities, ca_key):
             serials.add(checks.assert_leaf(answer, authority.cert, names=names, key=key).serial_number)
             large = upstream([HOST, *(f"{n}.{'x' * 50}.example.org" for n in range(170))], key=key)
             answer = client.ask_leaf(mimic(HOST, large))
-            serials.add(checks.assert_leaf(answer, authority.cert, names=[HOST], key=key, common_name=HOST).serial_number)
+            serials.add(
+                checks.assert_leaf(answer, authority.cert, names=[HOST], key=key, common_name=HOST).serial_number
+            )
     assert len(serials) == 9
 
 
@@ -56,7 +58,9 @@ def test_usage_with_every_key(client, ca, key, usage):
 def test_leaf_key_upstream_and_type(start, ca):
     """leaf.key: a type holds for mimics too."""
     with start(ca, {"leaf": {"key": "ec-p384"}}) as daemon, daemon.client() as client:
-        checks.assert_leaf(client.ask_leaf(mimic(HOST, upstream([HOST], key="rsa-2048"))), ca.cert, names=[HOST], key="ec-p384")
+        checks.assert_leaf(
+            client.ask_leaf(mimic(HOST, upstream([HOST], key="rsa-2048"))), ca.cert, names=[HOST], key="ec-p384"
+        )
     with start(ca, {"leaf": {"key": "upstream"}}) as daemon, daemon.client() as client:
         for key in LEAF_KEYS:
             checks.assert_leaf(client.ask_leaf(mimic(HOST, upstream([HOST], key=key))), ca.cert, names=[HOST], key=key)
@@ -76,16 +80,27 @@ def test_rsa_bits(start, ca):
 def test_nothing_else_comes_along(client, ca):
     """Extensions that would give the leaf power, or point elsewhere, or promise something."""
     sct = certs.extension("1.3.6.1.4.1.11129.2.4.2", der.octets(b"\0\x10" + b"s" * 16))
-    aia = certs.extension(certs.AIA_OID, der.seq(der.seq(der.oid("1.3.6.1.5.5.7.48.1"), der.context(6, b"http://o.example", constructed=False))))
+    aia = certs.extension(
+        certs.AIA_OID,
+        der.seq(der.seq(der.oid("1.3.6.1.5.5.7.48.1"), der.context(6, b"http://o.example", constructed=False))),
+    )
     policies = certs.extension(certs.POLICIES_OID, der.seq(der.seq(der.oid("2.23.140.1.2.1"))))
-    crl = certs.extension(certs.CRL_OID, der.seq(der.seq(der.context(0, der.context(0, der.context(6, b"http://c.example", constructed=False))))))
+    crl = certs.extension(
+        certs.CRL_OID,
+        der.seq(der.seq(der.context(0, der.context(0, der.context(6, b"http://c.example", constructed=False))))),
+    )
     netscape = certs.extension("2.16.840.1.113730.1.1", der.bits(b"\x07", 0))
     feature = certs.extension(certs.TLS_FEATURE_OID, der.seq(der.integer(5)))
-    constraints = certs.extension(certs.NAME_CONSTRAINTS_OID, der.seq(der.context(0, der.seq(certs.dns("example.org")))))
+    constraints = certs.extension(
+        certs.NAME_CONSTRAINTS_OID, der.seq(der.context(0, der.seq(certs.dns("example.org"))))
+    )
     ski = certs.extension(certs.SKI_OID, der.octets(b"k" * 20))
     aki = certs.extension(certs.AKI_OID, der.seq(der.context(0, b"a" * 20, constructed=False)))
     cert = upstream(
-        [HOST], ku=0xFE, eku=[certs.SERVER_AUTH, certs.CLIENT_AUTH, certs.OCSP_SIGNING, "1.3.6.1.5.5.7.3.3"], ca=True,
+        [HOST],
+        ku=0xFE,
+        eku=[certs.SERVER_AUTH, certs.CLIENT_AUTH, certs.OCSP_SIGNING, "1.3.6.1.5.5.7.3.3"],
+        ca=True,
         extra=[sct, aia, policies, crl, netscape, feature, constraints, ski, aki],
     )
     checks.assert_leaf(client.ask_leaf(mimic(HOST, cert)), ca.cert, names=[HOST])
@@ -130,7 +145,16 @@ def test_names(client, ca, name):
     checks.assert_leaf(client.ask_leaf(mimic(HOST, upstream(given, subject=SUBJECT))), ca.cert, names=wanted)
 
 
-@pytest.mark.parametrize("text, wanted", [(HOST, HOST), ("FIELDS.example.ORG", HOST), ("*.example.org", "*.example.org"), ("192.0.2.9", "192.0.2.9"), ("2001:db8::9", "2001:db8::9")])
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        (HOST, HOST),
+        ("FIELDS.example.ORG", HOST),
+        ("*.example.org", "*.example.org"),
+        ("192.0.2.9", "192.0.2.9"),
+        ("2001:db8::9", "2001:db8::9"),
+    ],
+)
 def test_the_cn_where_there_is_no_san(client, ca, text, wanted):
     cert = upstream(None, subject=certs.name((certs.ORGANIZATION, "Example"), (certs.COMMON_NAME, text)))
     checks.assert_leaf(client.ask_leaf(mimic(HOST, cert)), ca.cert, names=[wanted])
@@ -174,7 +198,14 @@ def entry(kind, value, tag=certs.UTF8):
     return (der.oid(kind), tag, value if isinstance(value, bytes) else value.encode())
 
 
-O, CN, C, SN, L, OU = certs.ORGANIZATION, certs.COMMON_NAME, certs.COUNTRY, certs.SERIAL_NUMBER, certs.LOCALITY, certs.UNIT
+O, CN, C, SN, L, OU = (
+    certs.ORGANIZATION,
+    certs.COMMON_NAME,
+    certs.COUNTRY,
+    certs.SERIAL_NUMBER,
+    certs.LOCALITY,
+    certs.UNIT,
+)
 
 SUBJECTS = {
     "plain": ([(C, "SE", certs.PRINTABLE), (O, "Example"), (CN, HOST)], [entry(C, "SE", certs.PRINTABLE), entry(O, "Example"), entry(CN, HOST)]),
@@ -305,7 +336,11 @@ def test_dates_end_with_the_ca(start, authorities):
     short = authorities("ec-p256", "--days", "30")
     end_of_ca = checks.unix_time(short.cert.not_valid_after)
     with start(short) as daemon, daemon.client() as client:
-        for data in (by_ids(HOST), mimic(HOST, upstream([HOST], end=60 * DAY)), mimic(HOST, upstream([HOST], start=-DAY, end=3000 * DAY))):
+        for data in (
+            by_ids(HOST),
+            mimic(HOST, upstream([HOST], end=60 * DAY)),
+            mimic(HOST, upstream([HOST], start=-DAY, end=3000 * DAY)),
+        ):
             answer = client.ask_leaf(data)
             checks.assert_leaf(answer, short.cert, names=[HOST])
             assert dates_of(answer)[1] == end_of_ca
@@ -316,7 +351,10 @@ def test_dates_end_with_the_ca(start, authorities):
 # ---- ttl ----
 
 
-@pytest.mark.parametrize("left, wanted", [(60 * DAY, 86400), (DAY + 400, 86400), (DAY, DAY - 300), (1800, 1500), (400, 100), (299, 1), (30, 1)])
+@pytest.mark.parametrize(
+    "left, wanted",
+    [(60 * DAY, 86400), (DAY + 400, 86400), (DAY, DAY - 300), (1800, 1500), (400, 100), (299, 1), (30, 1)],
+)
 def test_ttl(client, left, wanted):
     """Real seconds: min(ttl.max, notAfter - now - 300), at least 1."""
     answer = client.ask_leaf(mimic(HOST, upstream([HOST], end=left)))
@@ -362,7 +400,8 @@ def test_name_constraints(start, constrained):
     """Names outside the CA's are dropped, a host outside is refused, none left is unsupported."""
     authority = constrained(
         x509.NameConstraints(
-            [x509.DNSName("example.org"), x509.IPAddress(checks.ipaddress.ip_network("192.0.2.0/24"))], [x509.DNSName("secret.example.org")]
+            [x509.DNSName("example.org"), x509.IPAddress(checks.ipaddress.ip_network("192.0.2.0/24"))],
+            [x509.DNSName("secret.example.org")],
         )
     )
     with start(authority) as daemon, daemon.client() as client:
@@ -371,9 +410,18 @@ def test_name_constraints(start, constrained):
             assert answer.sans == [host]
             checks.assert_openssl(answer, authority.root, [host])
             checks.handshake(answer, authority.root, host)
-        for host in ("example.net", "a.secret.example.org", "secret.example.org", "198.51.100.1", "2001:db8::1", "*.example.org"):
+        for host in (
+            "example.net",
+            "a.secret.example.org",
+            "secret.example.org",
+            "198.51.100.1",
+            "2001:db8::1",
+            "*.example.org",
+        ):
             assert client.ask_error(by_ids(host)) == "refused", host
-        cert = upstream(["outside.example.net", HOST, "secret.example.org", "198.51.100.1", "192.0.2.1", "*.example.org"])
+        cert = upstream(
+            ["outside.example.net", HOST, "secret.example.org", "198.51.100.1", "192.0.2.1", "*.example.org"]
+        )
         answer = client.ask_leaf(mimic(HOST, cert))
         assert answer.sans == [HOST, "192.0.2.1"]
         checks.assert_openssl(answer, authority.root, [HOST, "192.0.2.1"])

@@ -91,7 +91,9 @@ def test_common_name_ends_at_64_characters(client, ca):
     for size in (64, 65):
         host = ("a" * 30 + "." + "b" * 60)[: size - 8] + ".example"
         assert len(host) == size
-        leaf = checks.assert_leaf(client.ask_leaf(by_ids(host)), ca.cert, names=[host], common_name=host if size == 64 else None)
+        leaf = checks.assert_leaf(
+            client.ask_leaf(by_ids(host)), ca.cert, names=[host], common_name=host if size == 64 else None
+        )
         san = leaf.extensions.get_extension_for_class(checks.x509.SubjectAlternativeName)
         assert san.critical == (size == 65)
 

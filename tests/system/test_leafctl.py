@@ -116,7 +116,9 @@ def test_issue_what_is_refused(daemon, folder):
 def test_issue_where_nobody_listens(ca, config_of, folder):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
-        done = leafctl(config_of(ca), folder, "issue", HOST, "--server", f"127.0.0.1:{silent.getsockname()[1]}", timeout=30)
+        done = leafctl(
+            config_of(ca), folder, "issue", HOST, "--server", f"127.0.0.1:{silent.getsockname()[1]}", timeout=30
+        )
     assert done.returncode == 1 and done.stderr
 
 
@@ -151,7 +153,11 @@ def test_issue_over_a_unix_socket(start, ca):
             client.ask_leaf(by_ids(HOST))
 
 
-@pytest.mark.parametrize("changes", [{"ca": {"append_root": True}}, {"listen": [{"udp": "127.0.0.1:0", "cert_format": "der", "key_format": "der"}]}], ids=["append-root", "der"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"ca": {"append_root": True}}, {"listen": [{"udp": "127.0.0.1:0", "cert_format": "der", "key_format": "der"}]}],
+    ids=["append-root", "der"],
+)
 def test_issue_from_a_daemon_with_other_forms(start, ca, changes):
     with start(ca, changes) as daemon:
         done = issue(daemon, HOST)
@@ -204,7 +210,11 @@ def test_explain_prints_nothing_unescaped(config_of, ca, folder):
     evil = "evil\x1b[31m\n"
     subject = certs.name((certs.ORGANIZATION, evil), (certs.COMMON_NAME, HOST))
     (folder / "up.pem").write_text(certs.pem(certs.upstream([HOST], subject=subject)))
-    for words in (["explain", HOST, "--like", folder / "up.pem"], ["explain", evil], ["issue", evil, "--server", "127.0.0.1:9"]):
+    for words in (
+        ["explain", HOST, "--like", folder / "up.pem"],
+        ["explain", evil],
+        ["issue", evil, "--server", "127.0.0.1:9"],
+    ):
         done = leafctl(config_of(ca), folder, *words)
         assert "\x1b" not in done.stdout + done.stderr
 
@@ -358,8 +368,20 @@ def test_token_files_have_one_owner(authorities):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["nonsense"], ["issue"], ["ca"], ["ca", "nonsense"], ["token"], ["issue", HOST, "--nonsense"], ["ca", "init", "--key", "rsa-1024"], ["ca", "init", "--days", "x"], ["issue", HOST, "--format", "jks"]]
-)  # fmt: skip
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["issue"],
+        ["ca"],
+        ["ca", "nonsense"],
+        ["token"],
+        ["issue", HOST, "--nonsense"],
+        ["ca", "init", "--key", "rsa-1024"],
+        ["ca", "init", "--days", "x"],
+        ["issue", HOST, "--format", "jks"],
+    ],
+)
 def test_usage(config_of, ca, folder, words):
     done = leafctl(config_of(ca), folder, *words)
     assert done.returncode == 2 and done.stderr and not done.stdout

@@ -24,7 +24,9 @@ HOST = "life.example.org"
 
 
 def run_leafd(*args, env=None):
-    return subprocess.run([str(tree.LEAFD), *args], capture_output=True, text=True, timeout=30, env=env or environment(), cwd="/")
+    return subprocess.run(
+        [str(tree.LEAFD), *args], capture_output=True, text=True, timeout=30, env=env or environment(), cwd="/"
+    )
 
 
 def test_help_and_version():
@@ -35,7 +37,17 @@ def test_help_and_version():
     assert done.returncode == 0 and done.stdout.startswith("leafd ") and not done.stderr
 
 
-@pytest.mark.parametrize("args", [["--nonsense"], ["extra"], ["-c"], ["--role", "front"], ["--role", "nobody", "--channel", "3"], ["--channel", "x"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--nonsense"],
+        ["extra"],
+        ["-c"],
+        ["--role", "front"],
+        ["--role", "nobody", "--channel", "3"],
+        ["--channel", "x"],
+    ],
+)
 def test_usage(args):
     done = run_leafd(*args)
     assert done.returncode in (2, 78) if args == ["--channel", "x"] else done.returncode == 2
@@ -83,12 +95,27 @@ def test_a_wrong_value(folder, config_of, ca, place, wrong, words):
     text = (folder / "leafd.yaml").read_text().splitlines()
     first = next(n for n, line in enumerate(text, 1) if line.startswith(f"{place}:"))
     last = next((n for n, line in enumerate(text[first:], first + 1) if line and line[0] not in " -"), len(text) + 1)
-    assert any(f"leafd.yaml:{n}" in log or f"line {n}" in log for n in range(first, last + 1)), f"no line number:\n{log}"
+    assert any(
+        f"leafd.yaml:{n}" in log or f"line {n}" in log for n in range(first, last + 1)
+    ), f"no line number:\n{log}"
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "listen: [", "a: b: c", "- 1\n- 2\n", "just words", "listen: &a [*a]\n", "\0\0\0", "\t\n", "log: {level: info}\nlog: {level: debug}\n", "x: " + "[" * 5000, "\u00ff" * 100, "%YAML 9.9\n---\n"],
+    [
+        "",
+        "listen: [",
+        "a: b: c",
+        "- 1\n- 2\n",
+        "just words",
+        "listen: &a [*a]\n",
+        "\0\0\0",
+        "\t\n",
+        "log: {level: info}\nlog: {level: debug}\n",
+        "x: " + "[" * 5000,
+        "\u00ff" * 100,
+        "%YAML 9.9\n---\n",
+    ],
     ids=["empty", "open", "colons", "list", "scalar", "anchor", "nul", "tab", "twice", "deep", "latin", "directive"],
 )
 def test_yaml_that_is_wrong(folder, text):
@@ -101,7 +128,9 @@ def test_a_configuration_that_is_huge(folder):
 
 def test_options_over_the_file(folder, config_of, ca):
     """-o key=value, and what is wrong with one."""
-    with LeafdProcess(folder, config_of(ca, {"log": {"level": "error"}}), args=["-o", "log.level=info", "-o", "ttl.max=1m"]) as daemon:
+    with LeafdProcess(
+        folder, config_of(ca, {"log": {"level": "error"}}), args=["-o", "log.level=info", "-o", "ttl.max=1m"]
+    ) as daemon:
         daemon.wait_ready()
         with daemon.client() as client:
             assert client.ask_leaf(by_ids(HOST)).ttl == 60
@@ -163,7 +192,9 @@ def test_what_is_queued_is_answered(start, ca, number):
     """Everything sent before the signal is answered, and the exit code is 0 within 5 s."""
     with start(ca) as daemon, daemon.client() as client:
         hosts = [f"queued-{n}.example.org" for n in range(150)]
-        requests = [mimic(h, certs.upstream([h], key="rsa-2048" if n % 10 == 0 else "ec-p256")) for n, h in enumerate(hosts)]
+        requests = [
+            mimic(h, certs.upstream([h], key="rsa-2048" if n % 10 == 0 else "ec-p256")) for n, h in enumerate(hosts)
+        ]
         for data in requests:
             client.send(data)
         started = time.monotonic()

@@ -95,8 +95,17 @@ def internet_checksum_packet(source, target, payload):
     """An IPv4 UDP packet with a source of our choice (the kernel fills in the header's checksum)."""
     udp = struct.pack(">HHHH", source[1], target[1], 8 + len(payload), 0) + payload
     header = struct.pack(
-        ">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, socket.IPPROTO_UDP, 0,
-        socket.inet_aton(source[0]), socket.inet_aton(target[0]),
+        ">BBHHHBBH4s4s",
+        0x45,
+        0,
+        20 + len(udp),
+        0,
+        0,
+        64,
+        socket.IPPROTO_UDP,
+        0,
+        socket.inet_aton(source[0]),
+        socket.inet_aton(target[0]),
     )
     return header + udp
 
@@ -146,7 +155,9 @@ def test_a_listener_elsewhere_needs_allow_from(folder, config_of, ca):
 
 @pytest.fixture
 def unix_daemon(start, ca):
-    with start(ca, {"listen": [{"udp": "127.0.0.1:0"}, {"unix": "leafd.sock", "allow_uid": [0, os.getuid()]}]}) as daemon:
+    with start(
+        ca, {"listen": [{"udp": "127.0.0.1:0"}, {"unix": "leafd.sock", "allow_uid": [0, os.getuid()]}]}
+    ) as daemon:
         yield daemon
 
 

@@ -55,7 +55,9 @@ def test_right_after_start(ca, folder, config_of):
         for some in outcomes:
             assert_all_answered(some, GIVE_UP_SEC)
         serials, ec_keys = set(), set()
-        for outcome, kind in itertools.chain(((o, "ec-p256") for o in outcomes[0]), ((o, "rsa-2048") for o in outcomes[1])):
+        for outcome, kind in itertools.chain(
+            ((o, "ec-p256") for o in outcomes[0]), ((o, "rsa-2048") for o in outcomes[1])
+        ):
             answer = outcome.answer
             leaf = answer.leaf
             assert_harmless(leaf, ca.cert, outcome.host)
@@ -70,7 +72,7 @@ def test_right_after_start(ca, folder, config_of):
         assert daemon.metric("leafd_keys_shared_total") > 0, "120 RSA keys in 4 s, and none shared?"
 
 
-def test_fresh_hosts(daemon, ca):
+def test_fresh_hosts(daemon):
     requests = [(host, by_ids(host)) for host in (f"fresh-{n}.load.example.org" for n in range(1000))]
     outcomes = run_load(daemon.address, requests, clients=64, timeout=GIVE_UP_SEC)
     assert_all_answered(outcomes, GIVE_UP_SEC)

@@ -42,7 +42,10 @@ def test_the_signer_is_killed(daemon, ca):
     load = Load(daemon.address, new_hosts("signer"), CLIENTS).start()
     wait_answered(load, 200)
     killed, dead = daemon.kill_role("signer")
-    wait_for(lambda: any(o.answered and o.sent > dead and not o.answer.error for o in list(load.outcomes)), "a new leaf after the kill")
+    wait_for(
+        lambda: any(o.answered and o.sent > dead and not o.answer.error for o in list(load.outcomes)),
+        "a new leaf after the kill",
+    )
     wait_answered(load, 200)
     outcomes = load.stop()
     lost = [o for o in outcomes if o.answered is None]
@@ -67,7 +70,9 @@ def test_the_front_is_killed(daemon, ca):
         client.ask_leaf(by_ids("back.restart.example.org"))
     back = time.monotonic() - killed
     in_flight = [o for o in list(load.outcomes) if o.sent <= dead and not (o.answered and o.answered <= killed)]
-    wait_for(lambda: any(o.answered and o.sent > dead for o in list(load.outcomes)), "an answer after the kill", seconds=20)
+    wait_for(
+        lambda: any(o.answered and o.sent > dead for o in list(load.outcomes)), "an answer after the kill", seconds=20
+    )
     wait_answered(load, 200)
     outcomes = load.stop()
     lost = [o for o in outcomes if o.answered is None]

@@ -91,7 +91,7 @@ def test_the_key_cannot_leave(config_of, ca, folder):
     assert "sensitive" in access and "never extractable" in access and "local" in access, done.stdout
 
 
-def test_the_pin_is_nowhere(start, config_of, ca, folder):
+def test_the_pin_is_nowhere(start, ca):
     """Neither in the log, at its most talkative, nor in an argument or the environment of any process."""
     pin = ca.token.pin_file.read_text().strip()
     assert len(pin) >= 8
@@ -189,7 +189,14 @@ def test_an_ambiguous_key(folder, private):
 
 @pytest.mark.parametrize(
     "uri",
-    ["pkcs11:token=leafd;token=leafd;object=ca", "pkcs11:token=leafd;colour=red;object=ca", "file:/etc/key", "pkcs11:object=ca;type=public", "", "pkcs11:token=leafd;object=%zz"],
+    [
+        "pkcs11:token=leafd;token=leafd;object=ca",
+        "pkcs11:token=leafd;colour=red;object=ca",
+        "file:/etc/key",
+        "pkcs11:object=ca;type=public",
+        "",
+        "pkcs11:token=leafd;object=%zz",
+    ],
 )
 def test_a_uri_that_is_wrong(folder, private, uri):
     config = private[2]
@@ -197,7 +204,11 @@ def test_a_uri_that_is_wrong(folder, private, uri):
     refuse_to_start(folder, config, "ca.key")
 
 
-@pytest.mark.parametrize("content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"], ids=["empty", "text", "garbage"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
+    ids=["empty", "text", "garbage"],
+)
 def test_a_certificate_that_is_none(folder, private, content):
     _, authority, config = private
     authority.pem_file.write_text(content)

@@ -63,11 +63,17 @@ GOOD = {
     "no-ku-eku-bc": row(upstream([HOST], ku=None, eku=None, ca=None), "good"),
     "ku-key-agreement": row(upstream([HOST], ku=certs.KEY_AGREEMENT), "good"),
     "ku-encipherment": row(upstream([HOST], ku=certs.KEY_ENCIPHERMENT), "good"),
-    "ku-many": row(upstream([HOST], ku=certs.DIGITAL_SIGNATURE | certs.NON_REPUDIATION | certs.DATA_ENCIPHERMENT), "good"),
+    "ku-many": row(
+        upstream([HOST], ku=certs.DIGITAL_SIGNATURE | certs.NON_REPUDIATION | certs.DATA_ENCIPHERMENT), "good"
+    ),
     "san-critical": row(upstream([HOST], san_critical=True), "good"),
-    "eku-critical": row(upstream([HOST], eku=None, extra=[certs.extended_key_usage(certs.SERVER_AUTH, critical=True)]), "good"),
+    "eku-critical": row(
+        upstream([HOST], eku=None, extra=[certs.extended_key_usage(certs.SERVER_AUTH, critical=True)]), "good"
+    ),
     "tls-feature-critical": row(extra(certs.extension(certs.TLS_FEATURE_OID, der.seq(der.integer(5)), True)), "good"),
-    "policies-critical": row(extra(certs.extension(certs.POLICIES_OID, der.seq(der.seq(der.oid("2.23.140.1.2.1"))), True)), "good"),
+    "policies-critical": row(
+        extra(certs.extension(certs.POLICIES_OID, der.seq(der.seq(der.oid("2.23.140.1.2.1"))), True)), "good"
+    ),
     "unknown-uncritical": row(extra(certs.extension(NULL_EXTENSION, der.NULL)), "good"),
     "rsa-2048": row(upstream([HOST], key="rsa-2048", signature="rsa-sha256"), "good", key="rsa-2048"),
     "rsa-4096": row(upstream([HOST], key="rsa-4096", signature="rsa-sha256"), "good", key="rsa-2048"),
@@ -93,7 +99,9 @@ LEGACY = {
     "rsa-2047": row(upstream([HOST], key="rsa-2047", signature="rsa-sha256"), "legacy", key="rsa-2048"),
     "critical-false-encoded": row(extra(explicit_false), "legacy"),
     "ca-false-encoded": row(extra(certs.extension(certs.BC_OID, der.seq(der.boolean(False)), True), ca=None), "legacy"),
-    "true-is-one": row(extra(der.seq(der.oid(certs.BC_OID), der.boolean(True, b"\x01"), der.octets(der.seq())), ca=None), "legacy"),
+    "true-is-one": row(
+        extra(der.seq(der.oid(certs.BC_OID), der.boolean(True, b"\x01"), der.octets(der.seq())), ca=None), "legacy"
+    ),
     "version-1-encoded": row(with_tbs(lambda f: [der.context(0, der.integer(0))] + f[1:7], subject=SELF), "legacy"),
     "ku-padded": row(extra(certs.extension(certs.KU_OID, der.bits(b"\x81", 7), True), ku=None), "legacy"),
 }
@@ -114,7 +122,9 @@ FAULTY = {
 UNTRUSTED = {
     "self-signed": row(upstream([HOST], subject=SELF, issuer=SELF), "self-signed", trusted=False),
     "self-signed-ca": row(upstream([HOST], subject=SELF, issuer=SELF, ca=True), None, trusted=False),
-    "self-signed-expired": row(upstream([HOST], subject=SELF, issuer=SELF, start=-60 * DAY, end=-DAY), None, trusted=False),
+    "self-signed-expired": row(
+        upstream([HOST], subject=SELF, issuer=SELF, start=-60 * DAY, end=-DAY), None, trusted=False
+    ),
     "self-signed-other-name": row(upstream([OTHER], subject=SELF, issuer=SELF), None, [OTHER], trusted=False),
     "self-signed-v1": row(upstream(None, version=1, subject=SELF, issuer=SELF), None, trusted=False),
     "eku-client": row(upstream([HOST], eku=[certs.CLIENT_AUTH]), "untrusted", trusted=False),
@@ -130,7 +140,9 @@ UNTRUSTED = {
     "eku-twice": row(extra(certs.extended_key_usage(certs.SERVER_AUTH)), "untrusted", trusted=False),
     "bc-twice": row(extra(certs.basic_constraints()), "untrusted", trusted=False),
     "rsa-512": row(upstream([HOST], key="rsa-512", signature="rsa-sha256"), "untrusted", trusted=False, key="rsa-2048"),
-    "rsa-1023": row(upstream([HOST], key="rsa-1023", signature="rsa-sha256"), "untrusted", trusted=False, key="rsa-2048"),
+    "rsa-1023": row(
+        upstream([HOST], key="rsa-1023", signature="rsa-sha256"), "untrusted", trusted=False, key="rsa-2048"
+    ),
     "dsa": row(upstream([HOST], key="dsa"), "untrusted", trusted=False),
     "explicit-curve": row(upstream([HOST], key="ec-explicit"), "untrusted", trusted=False),
     "unknown-curve": row(upstream([HOST], key="ec-unknown"), "untrusted", trusted=False),
@@ -139,7 +151,9 @@ UNTRUSTED = {
     "sha1-rsa": row(upstream([HOST], signature="rsa-sha1"), "untrusted", trusted=False),
     "sha1-ecdsa": row(upstream([HOST], signature="ecdsa-sha1"), "untrusted", trusted=False),
     "sha1-and-other-name": row(upstream([OTHER], signature="rsa-sha1"), "untrusted", [OTHER], trusted=False),
-    "md5-and-expired": row(upstream([HOST], signature="rsa-md5", start=-60 * DAY, end=-DAY), "untrusted", trusted=False),
+    "md5-and-expired": row(
+        upstream([HOST], signature="rsa-md5", start=-60 * DAY, end=-DAY), "untrusted", trusted=False
+    ),
 }
 
 ROWS = {**GOOD, **LEGACY, **FAULTY, **UNTRUSTED}
@@ -284,7 +298,7 @@ def test_too_large_and_untrusted(client, ca):
     checks.assert_leaf(answer, ca.cert, names=[HOST], trusted=False)
 
 
-def test_no_reply_is_over_16384_octets(client, ca):
+def test_no_reply_is_over_16384_octets(client):
     """Around the bound, every size is answered, and in one datagram that a proxy can read."""
     kinds = collections.Counter()
     for count in range(150, 220, 3):

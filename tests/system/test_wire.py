@@ -69,7 +69,12 @@ def test_names_in_any_case(client, name):
 
 @pytest.mark.parametrize(
     "request_bytes",
-    [pack({1: HOST, "service": "http"}), pack({"host": HOST, 2: 0}), pack({"host": HOST, 4: 0, "service": 0}), pack(HOST)],
+    [
+        pack({1: HOST, "service": "http"}),
+        pack({"host": HOST, 2: 0}),
+        pack({"host": HOST, 4: 0, "service": 0}),
+        pack(HOST),
+    ],
     ids=["id-first", "name-first", "three", "bare-str"],
 )
 def test_mixed_and_bare_are_answered_by_ids(client, request_bytes):
@@ -78,14 +83,18 @@ def test_mixed_and_bare_are_answered_by_ids(client, request_bytes):
     assert answer.host == HOST
 
 
-@pytest.mark.parametrize("header", [b"\xd9\x10", b"\xda\x00\x10", b"\xdb\x00\x00\x00\x10"], ids=["str8", "str16", "str32"])
+@pytest.mark.parametrize(
+    "header", [b"\xd9\x10", b"\xda\x00\x10", b"\xdb\x00\x00\x00\x10"], ids=["str8", "str16", "str32"]
+)
 def test_str_headers(client, header):
     assert len(HOST) == 16
     assert_ids_form(client.ask_leaf(header + HOST.encode()))
     assert_ids_form(client.ask_leaf(raw_map((b"\x01", header + HOST.encode()))))
 
 
-@pytest.mark.parametrize("header", [b"\xc4\x10", b"\xc5\x00\x10", b"\xc6\x00\x00\x00\x10"], ids=["bin8", "bin16", "bin32"])
+@pytest.mark.parametrize(
+    "header", [b"\xc4\x10", b"\xc5\x00\x10", b"\xc6\x00\x00\x00\x10"], ids=["bin8", "bin16", "bin32"]
+)
 def test_host_as_bin_is_echoed_as_str(client, header):
     answer = client.ask_leaf(raw_map((b"\x01", header + HOST.encode())))
     assert_ids_form(answer)
@@ -101,7 +110,16 @@ def test_map_headers(client, header):
 
 @pytest.mark.parametrize(
     "key",
-    [b"\xcc\x01", b"\xcd\x00\x01", b"\xce\0\0\0\x01", b"\xcf\0\0\0\0\0\0\0\x01", b"\xd0\x01", b"\xd1\x00\x01", b"\xd2\0\0\0\x01", b"\xd3\0\0\0\0\0\0\0\x01"],
+    [
+        b"\xcc\x01",
+        b"\xcd\x00\x01",
+        b"\xce\0\0\0\x01",
+        b"\xcf\0\0\0\0\0\0\0\x01",
+        b"\xd0\x01",
+        b"\xd1\x00\x01",
+        b"\xd2\0\0\0\x01",
+        b"\xd3\0\0\0\0\0\0\0\x01",
+    ],
     ids=["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"],
 )
 def test_integer_forms(client, key):
@@ -120,7 +138,20 @@ def test_order_of_keys_does_not_matter(client):
 
 @pytest.mark.parametrize(
     "value, service",
-    [(0, 0), (1, 1), (2, 2), ("http", 0), ("HTTP", 0), ("Http", 0), ("smtp", 1), ("sMtP", 1), ("imap", 2), ("IMAP", 2), (b"http", 0), (b"IMAP", 2)],
+    [
+        (0, 0),
+        (1, 1),
+        (2, 2),
+        ("http", 0),
+        ("HTTP", 0),
+        ("Http", 0),
+        ("smtp", 1),
+        ("sMtP", 1),
+        ("imap", 2),
+        ("IMAP", 2),
+        (b"http", 0),
+        (b"IMAP", 2),
+    ],
 )
 def test_service(client, value, service):
     assert_ids_form(client.ask_leaf(by_ids(HOST, service=value)), service=service)
@@ -191,7 +222,18 @@ def other_upstream():
         certs.pem(UPSTREAM) + certs.pem(other_upstream()),
         certs.pem(b"\x30\x00", "X509 CRL") + certs.pem(UPSTREAM),
     ],
-    ids=["der", "der-trailing", "der-two", "pem", "pem-bin", "pem-crlf", "pem-no-end", "text-before", "pem-two", "pem-other-block"],
+    ids=[
+        "der",
+        "der-trailing",
+        "der-two",
+        "pem",
+        "pem-bin",
+        "pem-crlf",
+        "pem-no-end",
+        "text-before",
+        "pem-two",
+        "pem-other-block",
+    ],
 )
 def test_cert_forms(client, cert):
     answer = client.ask_leaf(by_ids(HOST, cert=cert))
@@ -285,7 +327,9 @@ def test_malformed_with_a_host(client, data):
     assert len(answer.raw) <= 48 + len(HOST)
 
 
-@pytest.mark.parametrize("value", [None, 42, 1.5, True, [HOST], {1: HOST}], ids=["nil", "int", "float", "true", "array", "map"])
+@pytest.mark.parametrize(
+    "value", [None, 42, 1.5, True, [HOST], {1: HOST}], ids=["nil", "int", "float", "true", "array", "map"]
+)
 def test_host_of_another_type(client, value):
     assert client.ask(pack({1: value})).map == {7: "malformed"}
 

@@ -23,7 +23,11 @@ class Token:
         self.folder, self.label = folder, label
         subprocess.run(
             [str(tree.SOFTHSM_SETUP), str(folder), "--label", label, "--owner", f"{tree.SIGNER_ID}:{tree.SIGNER_ID}"],
-            check=True, capture_output=True, text=True, timeout=60, env=environment(),
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment(),
         )
         self.conf = folder / "softhsm2.conf"
         self.pin_file = folder / "pin"
@@ -113,7 +117,9 @@ class Intermediate:
         builder = certificate(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Intermediate of the tests")]), public_key, start, end
         )
-        builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True).add_extension(CA_USAGE, critical=True)
+        builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True).add_extension(
+            CA_USAGE, critical=True
+        )
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False
         )
@@ -151,7 +157,12 @@ def leafctl(config, folder, *words, text=None, timeout=120, input=None):
         file.write_text(text if text is not None else yaml_text.dump(config))
     return subprocess.run(
         [str(tree.LEAFCTL), "-c", str(file), *map(str, words)],
-        capture_output=True, text=True, timeout=timeout, env=environment(), cwd="/", input=input,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(),
+        cwd="/",
+        input=input,
     )
 
 

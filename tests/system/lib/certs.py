@@ -2,6 +2,7 @@
 """Upstream leaves, ordinary and odd. Written by hand in DER: leafd looks at what a certificate says,
 never at its signature (that is the proxy's duty), so the signature is random, and anything can be said."""
 
+import base64
 import datetime
 import functools
 import ipaddress
@@ -11,7 +12,6 @@ import time
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-import base64
 
 from . import der
 
@@ -78,7 +78,9 @@ def _explicit_curve_spki():
     p = 2**256 - 2**224 + 2**192 + 2**96 - 1
     field = der.seq(der.oid("1.2.840.10045.1.1"), der.integer(p))
     curve = der.seq(der.octets((p - 3).to_bytes(32, "big")), der.octets(os.urandom(32)))
-    parameters = der.seq(der.integer(1), field, curve, der.octets(b"\x04" + os.urandom(64)), der.integer(p - 2), der.integer(1))
+    parameters = der.seq(
+        der.integer(1), field, curve, der.octets(b"\x04" + os.urandom(64)), der.integer(p - 2), der.integer(1)
+    )
     return der.seq(der.seq(der.oid("1.2.840.10045.2.1"), parameters), der.bits(b"\x04" + os.urandom(64)))
 
 
@@ -201,7 +203,11 @@ def upstream(
         extensions.extend(extra)
     tbs = der.seq(
         *([der.context(0, der.integer(version - 1))] if version > 1 else []),
-        serial if isinstance(serial, bytes) else der.integer(_random.getrandbits(120) | 1 << 119 if serial is None else serial),
+        (
+            serial
+            if isinstance(serial, bytes)
+            else der.integer(_random.getrandbits(120) | 1 << 119 if serial is None else serial)
+        ),
         algorithm,
         issuer,
         times or der.seq(time_of(now + start), time_of(now + end)),

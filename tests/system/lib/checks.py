@@ -18,7 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from . import certs, der
 
 KU, EKU, BC, SAN, SKI, AKI, CRL = (
-    certs.KU_OID, certs.EKU_OID, certs.BC_OID, certs.SAN_OID, certs.SKI_OID, certs.AKI_OID, certs.CRL_OID,
+    certs.KU_OID,
+    certs.EKU_OID,
+    certs.BC_OID,
+    certs.SAN_OID,
+    certs.SKI_OID,
+    certs.AKI_OID,
+    certs.CRL_OID,
 )
 EC, RSA = "ec", "rsa"
 
@@ -34,12 +40,19 @@ KEY_USAGE = {
     ("rsa", 12): {"key_encipherment", "data_encipherment", "key_agreement"},
 }
 USAGE_BITS = (
-    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
-    "key_agreement", "key_cert_sign", "crl_sign",
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
 )
 
 SIGNATURE_OIDS = {
-    "rsa": "1.2.840.113549.1.1.11", "ec-p256": "1.2.840.10045.4.3.2", "ec-p384": "1.2.840.10045.4.3.3",
+    "rsa": "1.2.840.113549.1.1.11",
+    "ec-p256": "1.2.840.10045.4.3.2",
+    "ec-p384": "1.2.840.10045.4.3.3",
 }
 
 
@@ -118,7 +131,9 @@ def assert_extensions(cert, *, key, usage, subject_is_empty, crl_url, ca):
         assert [n.value for n in point.full_name] == [crl_url]
 
 
-def assert_leaf(answer, ca, *, names, key="ec-p256", usage=0, common_name=False, crl_url=None, chain=(), trusted=True, tls=True):
+def assert_leaf(
+    answer, ca, *, names, key="ec-p256", usage=0, common_name=False, crl_url=None, chain=(), trusted=True, tls=True
+):
     """The whole look. `ca`: its certificate; `names`: the SAN in order; `common_name`: the subject is
     exactly CN of this text, None: empty, False: not looked at; `trusted` False: by another CA, whose
     certificate nobody has. Gives the leaf."""
@@ -181,7 +196,16 @@ def assert_openssl(answer, ca, hosts, any_time=False):
         (folder / "ca.pem").write_text(pem_of(ca))
         blocks = answer.cert_blocks
         (folder / "leaf.pem").write_text(certs.pem(blocks[0]))
-        command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", str(folder / "ca.pem"), "-no-CApath"]
+        command = [
+            "openssl",
+            "verify",
+            "-x509_strict",
+            "-purpose",
+            "sslserver",
+            "-CAfile",
+            str(folder / "ca.pem"),
+            "-no-CApath",
+        ]
         if len(blocks) > 1:
             (folder / "chain.pem").write_text("".join(certs.pem(b) for b in blocks[1:]))
             command += ["-untrusted", str(folder / "chain.pem")]
@@ -189,7 +213,9 @@ def assert_openssl(answer, ca, hosts, any_time=False):
             command += ["-no_check_time"]
         for host in hosts:
             named = ["-verify_ip" if is_address(host) else "-verify_hostname", host]
-            done = subprocess.run([*command, *named, str(folder / "leaf.pem")], capture_output=True, text=True, timeout=30)
+            done = subprocess.run(
+                [*command, *named, str(folder / "leaf.pem")], capture_output=True, text=True, timeout=30
+            )
             assert done.returncode == 0, done.stdout + done.stderr
 
 

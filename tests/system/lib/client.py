@@ -12,7 +12,7 @@ import time
 import msgpack
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key
 
 IDS = {"host": 1, "service": 2, "cert": 3, "usage": 4}
 REPLY_IDS = {1: "host", 2: "service", 3: "cert", 4: "key", 5: "ttl", 6: "usage", 7: "error"}
@@ -77,7 +77,7 @@ class Answer:
             assert rest.startswith(BEGIN), rest[:80]
             one, end, rest = rest.partition(END)
             assert end, "a PEM block has no end"
-            blocks.append(x509.load_pem_x509_certificate((one + end).encode()).public_bytes(_DER))
+            blocks.append(x509.load_pem_x509_certificate((one + end).encode()).public_bytes(Encoding.DER))
         return blocks
 
     @property
@@ -99,11 +99,6 @@ class Answer:
 
     def __repr__(self):
         return f"Answer({ {k: v if k not in ('cert', 'key') else '...' for k, v in self.fields.items()} })"
-
-
-from cryptography.hazmat.primitives.serialization import Encoding  # noqa: E402
-
-_DER = Encoding.DER
 
 
 class DatagramClient:

@@ -56,8 +56,15 @@ class LeafdProcess:
                 os.dup2(pass_fd, 3)
 
         self.process = subprocess.Popen(
-            [*wrapper, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env=env, cwd="/", preexec_fn=before_exec, pass_fds=fds, start_new_session=True,
+            [*wrapper, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=env,
+            cwd="/",
+            preexec_fn=before_exec,
+            pass_fds=fds,
+            start_new_session=True,
         )
         self.pid = self.process.pid
         self._roles_seen = set()
