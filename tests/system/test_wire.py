@@ -2,6 +2,7 @@
 """Every row of the request table, and the exact form of what comes back (leafd-protocol(7))."""
 
 import itertools
+import random
 import struct
 
 import msgpack
@@ -463,3 +464,32 @@ def test_the_host_is_echoed_octet_by_octet(client):
         assert client.ask_leaf(by_names(host)).host == host
     raw = client.ask_raw(raw_map((b"\x01", pack("\u212aelvin.example"))))  # KELVIN SIGN maps to k
     assert Answer(raw).host == "\u212aelvin.example" and Answer(raw).sans == ["kelvin.example"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_requests_harm_nobody(daemon, client, seed):
+    """Thousands of requests with some octets changed, cut or doubled; the processes stay the same ones."""
+    chance = random.Random(seed)
+    roles = daemon.role_pids()
+    originals = [by_ids(HOST), by_names(HOST, service="http"), MINE, by_ids(HOST, cert=certs.pem(UPSTREAM), usage=11)]
+    for _ in range(1500):
+        data = bytearray(chance.choice(originals))
+        for _ in range(chance.choice((1, 1, 2, 5, 20))):
+            at = chance.randrange(len(data))
+            change = chance.randrange(4)
+            if change == 0:
+                data[at] = chance.randrange(256)
+            elif change == 1:
+                del data[at : at + chance.randrange(1, 9)]
+            elif change == 2:
+                data[at:at] = data[at : at + chance.randrange(1, 40)]
+            else:
+                data[at] ^= 1 << chance.randrange(8)
+            data = data or bytearray(b"\0")
+        client.send(bytes(data))
+        while raw := client.receive(timeout=0):
+            assert len(raw) <= 16384 and Answer(raw)
+    while client.receive(timeout=0.3):
+        pass
+    client.ask_leaf(by_ids(HOST))
+    assert daemon.role_pids() == roles
