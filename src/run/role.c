@@ -5,6 +5,7 @@
 
 #include "base/channel.h"
 #include "base/sandbox.h"
+#include "policy/names.h"
 #include "run/front.h"
 #include "run/signer_role.h"
 
@@ -289,8 +290,10 @@ int role_main(const char *name, int channel)
     err = start_receive(&start, &parent, &why);
     if (err == LEAFD_OK)
         err = cas_read(&start, &why);
-    if (err == LEAFD_OK)
+    if (err == LEAFD_OK) {
+        names_prepare();
         err = sandbox_start(role, start.conf, parent, &why);
+    }
     if (err == LEAFD_OK) {
         code = roles[role].main(&start);
     } else if (err == LEAFD_ABSENT && !why.text[0]) {
