@@ -12,27 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static bool write_all(int fd, struct bytes from)
-{
-    while (from.len) {
-        ssize_t n = write(fd, from.data, from.len);
-
-        if (n == -1 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        from.data += n;
-        from.len -= (size_t)n;
-    }
-    return true;
-}
-
 /* The PIN in memory that cannot be written any more, for whoever inherits the descriptor. */
 static enum leafd_err seal(struct bytes pin, const char *row, int *ret_fd, struct why *why)
 {
     int fd = memfd_create("pin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-    if (fd == -1 || !write_all(fd, pin) || lseek(fd, 0, SEEK_SET) == -1 ||
+    if (fd == -1 || !bytes_write_fd(fd, pin) || lseek(fd, 0, SEEK_SET) == -1 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == -1) {
         int error = errno;
 

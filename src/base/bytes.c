@@ -162,3 +162,18 @@ enum leafd_err bytes_read_file(const char *path, size_t max, struct bytes *ret, 
     close(fd);
     return err;
 }
+
+bool bytes_write_fd(int fd, struct bytes from)
+{
+    while (from.len) {
+        ssize_t wrote = write(fd, from.data, from.len);
+
+        if (wrote == -1 && errno == EINTR)
+            continue;
+        if (wrote <= 0)
+            return false;
+        from.data += wrote;
+        from.len -= (size_t)wrote;
+    }
+    return true;
+}

@@ -178,27 +178,12 @@ static enum leafd_err new_file_open(const char *target, struct new_file *ret, st
     return LEAFD_OK;
 }
 
-static bool write_all(int fd, struct bytes from)
-{
-    while (from.len) {
-        ssize_t wrote = write(fd, from.data, from.len);
-
-        if (wrote == -1 && errno == EINTR)
-            continue;
-        if (wrote <= 0)
-            return false;
-        from.data += wrote;
-        from.len -= (size_t)wrote;
-    }
-    return true;
-}
-
 /* Whole and never over another one: link(2) refuses what is there. */
 static enum leafd_err new_file_keep(const struct new_file *file, struct bytes content,
                                     const char *target, struct why *why)
 {
-    if (!write_all(file->fd, content) || fchmod(file->fd, 0644) == -1 || fsync(file->fd) == -1 ||
-        link(file->path, target) == -1)
+    if (!bytes_write_fd(file->fd, content) || fchmod(file->fd, 0644) == -1 ||
+        fsync(file->fd) == -1 || link(file->path, target) == -1)
         return fail(why, LEAFD_IO, "cannot write %s: %s", target, strerror(errno));
     return LEAFD_OK;
 }

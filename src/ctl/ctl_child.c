@@ -32,23 +32,6 @@ struct ctl_child_plan {
     int pin_fd; /* or -1 */
 };
 
-static bool write_all(int fd, const void *from, size_t len)
-{
-    const char *at = from;
-
-    while (len > 0) {
-        ssize_t wrote = write(fd, at, len);
-
-        if (wrote == -1 && errno == EINTR)
-            continue;
-        if (wrote <= 0)
-            return false;
-        at += wrote;
-        len -= (size_t)wrote;
-    }
-    return true;
-}
-
 /* As the signer role prepares itself. */
 static enum leafd_err become_signer(const struct ctl_child_plan *plan, struct why *why)
 {
@@ -92,7 +75,8 @@ static _Noreturn void child_main(const struct ctl_child_plan *plan, int out)
     struct bytes result = {NULL, 0};
 
     verdict.err = child_work(plan, &result, &verdict.why);
-    if (!write_all(out, &verdict, sizeof(verdict)) || !write_all(out, result.data, result.len))
+    if (!bytes_write_fd(out, (struct bytes){(const uint8_t *)&verdict, sizeof(verdict)}) ||
+        !bytes_write_fd(out, result))
         _exit(1);
     free((void *)(uintptr_t)result.data);
     _exit(0);

@@ -333,21 +333,6 @@ static struct bytes content_of(BIO *bio)
     return (struct bytes){(const uint8_t *)data, len > 0 ? (size_t)len : 0};
 }
 
-static bool write_all(int fd, struct bytes from)
-{
-    while (from.len) {
-        ssize_t wrote = write(fd, from.data, from.len);
-
-        if (wrote == -1 && errno == EINTR)
-            continue;
-        if (wrote <= 0)
-            return false;
-        from.data += wrote;
-        from.len -= (size_t)wrote;
-    }
-    return true;
-}
-
 /* Written beside and renamed: whoever reads the file sees the old one or the new one. Names are
  * ours alone, never the host. */
 static enum leafd_err file_write(int dir, const char *folder, const char *name, BIO *text,
@@ -364,7 +349,7 @@ static enum leafd_err file_write(int dir, const char *folder, const char *name, 
     fd = openat(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd == -1)
         return fail(why, LEAFD_IO, "cannot make a file in %s: %s", folder, strerror(errno));
-    if (!write_all(fd, content) || fchmod(fd, mode) == -1 || fsync(fd) == -1 ||
+    if (!bytes_write_fd(fd, content) || fchmod(fd, mode) == -1 || fsync(fd) == -1 ||
         renameat(dir, temporary, dir, name) == -1) {
         err = fail(why, LEAFD_IO, "cannot write %s/%s: %s", folder, name, strerror(errno));
         unlinkat(dir, temporary, 0);
@@ -427,7 +412,7 @@ static enum leafd_err print_pem(const struct pair *pair, struct why *why)
         err = LEAFD_NOMEM;
     fflush(stdout);
     for (size_t i = 0; err == LEAFD_OK && i < 2; i++) {
-        if (!write_all(STDOUT_FILENO, content[i]))
+        if (!bytes_write_fd(STDOUT_FILENO, content[i]))
             err = fail(why, LEAFD_IO, "cannot write to standard output: %s", strerror(errno));
     }
     BIO_free(certs);

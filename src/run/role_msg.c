@@ -57,21 +57,10 @@ enum leafd_err role_msg_receive(int channel, struct role_msg *ret, int *ret_fd)
     return LEAFD_MALFORMED;
 }
 
-static bool write_all(int fd, const void *data, size_t len)
+/* With its NUL. */
+static bool write_string(int fd, const char *text)
 {
-    const uint8_t *at = data;
-
-    while (len) {
-        ssize_t wrote = write(fd, at, len);
-
-        if (wrote == -1 && errno == EINTR)
-            continue;
-        if (wrote <= 0)
-            return false;
-        at += wrote;
-        len -= (size_t)wrote;
-    }
-    return true;
+    return bytes_write_fd(fd, (struct bytes){(const uint8_t *)text, strlen(text) + 1});
 }
 
 enum leafd_err role_boot_write(const struct role_boot *boot, int *ret_fd, struct why *why)
@@ -90,11 +79,11 @@ enum leafd_err role_boot_write(const struct role_boot *boot, int *ret_fd, struct
 
     if (fd == -1)
         return fail(why, LEAFD_IO, "memfd_create: %s", strerror(errno));
-    done = write_all(fd, &head, sizeof(head)) &&
-           write_all(fd, boot->file, strlen(boot->file) + 1) && write_all(fd, dir, strlen(dir) + 1);
+    done = bytes_write_fd(fd, (struct bytes){(const uint8_t *)&head, sizeof(head)}) &&
+           write_string(fd, boot->file) && write_string(fd, dir);
     for (size_t i = 0; done && i < boot->override_count; i++)
-        done = write_all(fd, boot->overrides[i], strlen(boot->overrides[i]) + 1);
-    done = done && write_all(fd, boot->text.data, boot->text.len) && lseek(fd, 0, SEEK_SET) == 0 &&
+        done = write_string(fd, boot->overrides[i]);
+    done = done && bytes_write_fd(fd, boot->text) && lseek(fd, 0, SEEK_SET) == 0 &&
            fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0;
     if (!done) {
         enum leafd_err err = fail(why, LEAFD_IO, "cannot write a memory file: %s", strerror(errno));

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void every_error_has_its_word(void **state)
@@ -98,6 +99,30 @@ static void a_file_is_read_whole_or_refused(void **state)
     unlink(path);
     assert_int_equal(bytes_read_file(path, 10, &content, &why), LEAFD_IO);
     assert_non_null(strstr(why.text, path));
+}
+
+/* A pipe takes this in many pieces. */
+static void all_is_written_or_the_failure_told(void **state)
+{
+    static const uint8_t much[300000];
+    struct bytes got = {NULL, 0};
+    pid_t writer;
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    writer = fork();
+    assert_true(writer >= 0);
+    if (writer == 0)
+        _exit(bytes_write_fd(ends[1], (struct bytes){much, sizeof(much)}) ? 0 : 1);
+    close(ends[1]);
+    assert_int_equal(bytes_read_fd(ends[0], "pipe", sizeof(much), &got, NULL), LEAFD_OK);
+    assert_int_equal(waitpid(writer, NULL, 0), writer);
+    assert_true(bytes_equal(got, (struct bytes){much, sizeof(much)}));
+    assert_false(bytes_write_fd(ends[0], bytes_of("the end that reads")));
+    assert_true(bytes_write_fd(ends[0], (struct bytes){NULL, 0}));
+    close(ends[0]);
+    free((void *)(uintptr_t)got.data);
 }
 
 static void a_secret_is_bounded_and_ends_empty(void **state)
@@ -300,6 +325,7 @@ int main(void)
         cmocka_unit_test(foreign_bytes_are_escaped_and_cut),
         cmocka_unit_test(bytes_are_compared_by_content),
         cmocka_unit_test(a_file_is_read_whole_or_refused),
+        cmocka_unit_test(all_is_written_or_the_failure_told),
         cmocka_unit_test(a_secret_is_bounded_and_ends_empty),
         cmocka_unit_test(a_kernel_stamp_lands_on_the_monotonic_clock),
         cmocka_unit_test(counts_outlive_their_threads),
