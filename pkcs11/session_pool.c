@@ -2,10 +2,9 @@
 #include "pkcs11/session_pool.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct session_pool {
     struct token_module *module;
@@ -26,7 +25,6 @@ enum leafd_err session_pool_new(struct token_module *module, CK_SLOT_ID slot, CK
                                 unsigned limit, struct session_pool **ret)
 {
     struct session_pool *pool = calloc(1, sizeof(*pool));
-    pthread_condattr_t attr;
 
     if (!pool)
         return LEAFD_NOMEM;
@@ -44,10 +42,7 @@ enum leafd_err session_pool_new(struct token_module *module, CK_SLOT_ID slot, CK
         return LEAFD_NOMEM;
     }
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&pool->freed, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&pool->freed);
     *ret = pool;
     return LEAFD_OK;
 }
@@ -151,13 +146,6 @@ static enum leafd_err fail_open(struct why *why, CK_RV rv)
 
 /* ---- public ---- */
 
-static bool wait_until(struct session_pool *pool, int64_t deadline_ms)
-{
-    struct timespec until = {deadline_ms / 1000, (long)(deadline_ms % 1000) * 1000000};
-
-    return pthread_cond_timedwait(&pool->freed, &pool->lock, &until) != ETIMEDOUT;
-}
-
 enum leafd_err session_pool_take(struct session_pool *pool, int64_t deadline_ms,
                                  struct session *ret, struct why *why)
 {
@@ -201,7 +189,8 @@ enum leafd_err session_pool_take(struct session_pool *pool, int64_t deadline_ms,
             pthread_mutex_lock(&pool->lock);
             continue;
         }
-        if (clock_mono_ms() >= deadline_ms || !wait_until(pool, deadline_ms)) {
+        if (clock_mono_ms() >= deadline_ms ||
+            !cond_wait_until(&pool->freed, &pool->lock, deadline_ms)) {
             if (pool->idle_count)
                 continue;
             pthread_mutex_unlock(&pool->lock);

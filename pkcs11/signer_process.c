@@ -4,6 +4,7 @@
 #include "pkcs11/signer_process.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "pkcs11/ca_make.h"
 #include "pkcs11/front_link.h"
@@ -383,14 +384,13 @@ static enum leafd_err open_token(struct signer_process *process, struct why *why
 /* Waits until something is to be done for the token, or for `ms`. */
 static bool keeper_waits(struct signer_process *process, int64_t ms)
 {
-    int64_t until = clock_mono_ms() + ms;
-    struct timespec at = {until / 1000, until % 1000 * 1000000};
+    int64_t until_ms = clock_mono_ms() + ms;
     bool stop;
 
     pthread_mutex_lock(&process->lock);
-    while (!process->keeper_stop && !(process->token_failed && process->backend))
-        if (pthread_cond_timedwait(&process->keeper_changed, &process->lock, &at) != 0)
-            break;
+    while (!process->keeper_stop && !(process->token_failed && process->backend) &&
+           cond_wait_until(&process->keeper_changed, &process->lock, until_ms))
+        ;
     stop = process->keeper_stop;
     pthread_mutex_unlock(&process->lock);
     return !stop;
@@ -710,7 +710,6 @@ enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas, s
                                   struct signer_process **ret, struct why *why)
 {
     struct signer_process *process = calloc(1, sizeof(*process));
-    pthread_condattr_t attr;
     enum leafd_err err;
 
     if (!process)
@@ -730,11 +729,8 @@ enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas, s
     process->budget = conf->signer_max_rate + 1;
     process->budget_us = clock_mono_us();
     pthread_mutex_init(&process->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&process->jobs_changed, &attr);
-    pthread_cond_init(&process->keeper_changed, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&process->jobs_changed);
+    cond_init(&process->keeper_changed);
     process->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     process->inbox = malloc(sizeof(*process->inbox));
     err = process->wake_fd == -1 ? LEAFD_IO : LEAFD_OK;

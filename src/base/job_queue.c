@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/job_queue.h"
 
+#include "base/cond.h"
+
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct job_queue {
     pthread_mutex_t lock;
-    pthread_cond_t filled; /* on CLOCK_MONOTONIC */
+    pthread_cond_t filled;
     void **ring;
     size_t max;
     size_t first;
@@ -18,7 +19,6 @@ struct job_queue {
 enum leafd_err job_queue_new(size_t max, struct job_queue **ret)
 {
     struct job_queue *queue = calloc(1, sizeof(*queue));
-    pthread_condattr_t attr;
 
     if (!queue)
         return LEAFD_NOMEM;
@@ -29,10 +29,7 @@ enum leafd_err job_queue_new(size_t max, struct job_queue **ret)
     }
     queue->max = max;
     pthread_mutex_init(&queue->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&queue->filled, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&queue->filled);
     *ret = queue;
     return LEAFD_OK;
 }
@@ -65,16 +62,12 @@ bool job_queue_push(struct job_queue *queue, void *job)
 
 void *job_queue_pop(struct job_queue *queue, int64_t deadline_ms)
 {
-    struct timespec until = {deadline_ms / 1000, deadline_ms % 1000 * 1000000};
     void *job = NULL;
 
     pthread_mutex_lock(&queue->lock);
-    while (queue->count == 0 && !queue->closed) {
-        if (deadline_ms == INT64_MAX)
-            pthread_cond_wait(&queue->filled, &queue->lock);
-        else if (pthread_cond_timedwait(&queue->filled, &queue->lock, &until))
-            break;
-    }
+    while (queue->count == 0 && !queue->closed &&
+           cond_wait_until(&queue->filled, &queue->lock, deadline_ms))
+        ;
     if (queue->count > 0) {
         job = queue->ring[queue->first];
         queue->first = (queue->first + 1) % queue->max;

@@ -9,6 +9,7 @@
 #include "serve/packet_path.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/job_queue.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -69,11 +70,11 @@ struct packet_path {
     unsigned thread_count;
     _Atomic size_t askers;
     pthread_mutex_t lock;
-    pthread_cond_t idle; /* on CLOCK_MONOTONIC */
-    size_t journeys;     /* under way */
-    size_t landing;      /* calls that use the parts now */
-    bool closed;         /* the parts may be gone: nothing is said any more */
-    bool abandoned;      /* the last journey frees the path */
+    pthread_cond_t idle;
+    size_t journeys; /* under way */
+    size_t landing;  /* calls that use the parts now */
+    bool closed;     /* the parts may be gone: nothing is said any more */
+    bool abandoned;  /* the last journey frees the path */
 };
 
 static const struct waiting_room_ops room_ops;
@@ -589,17 +590,6 @@ static void stop_threads(struct packet_path *path)
     path->thread_count = 0;
 }
 
-static void init_locks(struct packet_path *path)
-{
-    pthread_condattr_t attr;
-
-    pthread_mutex_init(&path->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&path->idle, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 enum leafd_err packet_path_new(const struct packet_path_parts *parts, unsigned issue_threads,
                                struct packet_path **ret)
 {
@@ -614,7 +604,8 @@ enum leafd_err packet_path_new(const struct packet_path_parts *parts, unsigned i
     path->cache = parts->cache;
     path->issuer = parts->issuer;
     path->signer = parts->signer;
-    init_locks(path);
+    pthread_mutex_init(&path->lock, NULL);
+    cond_init(&path->idle);
     err = flights_new(conf->flights_max, conf->flight_waiters_max, &path->flights);
     if (!err)
         err = error_budget_new(conf->errors_per_source, conf->errors_global, &path->budget);
@@ -649,14 +640,13 @@ out:
 
 void packet_path_free(struct packet_path *path, int64_t deadline_ms)
 {
-    struct timespec until = {deadline_ms / 1000, deadline_ms % 1000 * 1000000};
     bool under_way;
 
     if (!path)
         return;
     waiting_room_free(path->room);
     pthread_mutex_lock(&path->lock);
-    while (path->journeys > 0 && pthread_cond_timedwait(&path->idle, &path->lock, &until) == 0)
+    while (path->journeys > 0 && cond_wait_until(&path->idle, &path->lock, deadline_ms))
         ;
     path->closed = true;
     pthread_mutex_unlock(&path->lock);

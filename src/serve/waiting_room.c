@@ -4,6 +4,7 @@
 #include "serve/waiting_room.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -70,13 +71,9 @@ static void let_go(struct waiting_room *room, struct waiting *taken)
 /* Nobody tells when the signer has named its CA: it is looked at, while somebody waits for it. */
 static void wait_a_little(struct waiting_room *room)
 {
-    int64_t at_ms = clock_mono_ms() + LOOK_MS;
-    struct timespec at = {at_ms / 1000, at_ms % 1000 * 1000000};
+    int64_t until_ms = room->first ? clock_mono_ms() + LOOK_MS : INT64_MAX;
 
-    if (room->first)
-        pthread_cond_timedwait(&room->entered, &room->lock, &at);
-    else
-        pthread_cond_wait(&room->entered, &room->lock);
+    (void)cond_wait_until(&room->entered, &room->lock, until_ms);
 }
 
 static void *room_run(void *arg)
@@ -107,7 +104,6 @@ enum leafd_err waiting_room_new(const struct waiting_room_ops *ops, void *ctx,
                                 struct waiting_room **ret)
 {
     struct waiting_room *room = calloc(1, sizeof(*room));
-    pthread_condattr_t attr;
 
     if (!room)
         return LEAFD_NOMEM;
@@ -115,10 +111,7 @@ enum leafd_err waiting_room_new(const struct waiting_room_ops *ops, void *ctx,
     room->ctx = ctx;
     room->end = &room->first;
     pthread_mutex_init(&room->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&room->entered, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&room->entered);
     if (pthread_create(&room->thread, NULL, room_run, room) != 0) {
         pthread_cond_destroy(&room->entered);
         pthread_mutex_destroy(&room->lock);

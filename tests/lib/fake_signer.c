@@ -2,6 +2,7 @@
 #include "tests/lib/fake_signer.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 
 #include <openssl/ec.h>
 #include <openssl/rand.h>
@@ -241,12 +242,8 @@ static void *work(void *arg)
             pthread_mutex_lock(&fake->lock);
         } else if (fake->stopping) {
             break;
-        } else if (next_ms == INT64_MAX) {
-            pthread_cond_wait(&fake->changed, &fake->lock);
         } else {
-            struct timespec until = {next_ms / 1000, next_ms % 1000 * 1000000};
-
-            pthread_cond_timedwait(&fake->changed, &fake->lock, &until);
+            (void)cond_wait_until(&fake->changed, &fake->lock, next_ms);
         }
     }
     pthread_mutex_unlock(&fake->lock);
@@ -347,7 +344,6 @@ struct signer *fake_signer_new(const struct fake_signer_options *options)
     struct fake_signer *fake = calloc(1, sizeof(*fake));
     struct ca *ca = NULL, *untrusted = NULL;
     const struct ca *only;
-    pthread_condattr_t attr;
 
     MUST(fake);
     fake->signer.ops = &fake_ops;
@@ -368,10 +364,7 @@ struct signer *fake_signer_new(const struct fake_signer_options *options)
     ca_unref(untrusted);
 
     pthread_mutex_init(&fake->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&fake->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&fake->changed);
     fake->threads = with->threads ? with->threads : 1;
     MUST(fake->threads <= THREADS_MAX);
     for (unsigned i = 0; i < fake->threads; i++)
