@@ -5,9 +5,9 @@
 #include "base/keyed_hash.h"
 #include "der/cert_fields.h"
 #include "der/der_reader.h"
-#include "der/der_writer.h"
 #include "der/oid.h"
 #include "der/x501_name.h"
+#include "policy/crl_point.h"
 #include "policy/deny_list.h"
 #include "policy/key_usage.h"
 
@@ -347,18 +347,12 @@ enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca, str
     return err;
 }
 
-/* One DistributionPoint with one URI as its fullName. */
 static enum leafd_err write_crl_value(const char *url, struct bytes *ret)
 {
     uint8_t buffer[2048];
     struct der_writer writer = der_writer_of(buffer, sizeof(buffer));
-    const uint8_t *mark = der_mark(&writer);
 
-    der_put_element(&writer, DER_CONTEXT(6), bytes_of(url));
-    der_wrap(&writer, DER_CONTEXT_CONSTRUCTED(0), mark); /* fullName */
-    der_wrap(&writer, DER_CONTEXT_CONSTRUCTED(0), mark); /* distributionPoint */
-    der_wrap(&writer, DER_SEQUENCE, mark);
-    der_wrap(&writer, DER_SEQUENCE, mark);
+    crl_point_put(&writer, url);
     if (writer.failed)
         return LEAFD_TOO_LARGE;
     *ret = bytes_copy(der_written(&writer));

@@ -6,6 +6,7 @@
 #include "der/der_writer.h"
 #include "der/oid.h"
 #include "issue/mimic.h"
+#include "policy/crl_point.h"
 #include "policy/key_usage.h"
 
 #include <openssl/rand.h>
@@ -84,16 +85,11 @@ static void put_authority_key_id(struct der_writer *writer, const struct ca *ca)
     end_extension(writer, oid_authority_key_id, false, mark);
 }
 
-/* One DistributionPoint with one URI as its fullName. */
 static void put_crl_point(struct der_writer *writer, const char *url)
 {
     const uint8_t *mark = der_mark(writer);
 
-    der_put_element(writer, DER_CONTEXT(6), bytes_of(url));
-    der_wrap(writer, DER_CONTEXT_CONSTRUCTED(0), mark); /* fullName */
-    der_wrap(writer, DER_CONTEXT_CONSTRUCTED(0), mark); /* distributionPoint */
-    der_wrap(writer, DER_SEQUENCE, mark);
-    der_wrap(writer, DER_SEQUENCE, mark);
+    crl_point_put(writer, url);
     end_extension(writer, oid_crl_points, false, mark);
 }
 
