@@ -11,6 +11,7 @@
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_output.h"
 #include "pkcs11/ca_make.h"
+#include "policy/ca_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -140,7 +141,7 @@ int ctl_ca_show(const struct ctl *ctl)
     int code;
 
     if (err == LEAFD_OK)
-        err = ctl_cas_read(conf, &cas, &why);
+        err = ca_files_read(conf, &cas, &why);
     code = err == LEAFD_OK ? show(ctl, conf, cas) : ctl_failed(&why);
     ca_set_unref(cas);
     conf_free(conf);

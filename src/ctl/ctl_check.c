@@ -9,6 +9,7 @@
 #include "base/sandbox.h"
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_output.h"
+#include "policy/ca_files.h"
 #include "policy/policy.h"
 
 #include <errno.h>
@@ -187,7 +188,7 @@ static void find_cas(struct findings *to, const struct conf *conf)
     struct ca_set *cas = NULL;
     struct why why = {""};
 
-    if (ctl_cas_read(conf, &cas, &why) != LEAFD_OK) {
+    if (ca_files_read(conf, &cas, &why) != LEAFD_OK) {
         find(to, true, "%s", why.text);
         return;
     }

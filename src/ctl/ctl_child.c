@@ -4,8 +4,8 @@
 #include "ctl/ctl_child.h"
 
 #include "base/sandbox.h"
-#include "ctl/ctl_conf.h"
 #include "pkcs11/pin.h"
+#include "policy/ca_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +56,7 @@ static enum leafd_err child_work(const struct ctl_child_plan *plan, struct bytes
     enum leafd_err err = LEAFD_OK;
 
     if (plan->needs & CTL_CHILD_CAS)
-        err = ctl_cas_read(plan->conf, &cas, why);
+        err = ca_files_read(plan->conf, &cas, why);
     child.cas = cas;
     if (err == LEAFD_OK)
         err = become_signer(plan, why);

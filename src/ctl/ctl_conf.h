@@ -6,7 +6,6 @@
 
 #include "conf/conf.h"
 #include "ctl/ctl.h"
-#include "policy/ca.h"
 
 /* The caller ends it with conf_free(). LEAFD_CONFIG with a sentence. */
 LEAFD_CHECKED enum leafd_err ctl_conf_load(const struct ctl *ctl, struct conf **ret,
@@ -15,8 +14,3 @@ LEAFD_CHECKED enum leafd_err ctl_conf_load(const struct ctl *ctl, struct conf **
  * commands that can do without. */
 LEAFD_CHECKED enum leafd_err ctl_conf_load_if_any(const struct ctl *ctl, struct conf **ret,
                                                   struct why *why);
-
-/* The configured CAs from their certificate files; the untrusted one too when it is configured by
- * file. The caller ends it with ca_set_unref(). LEAFD_CONFIG with a sentence. */
-LEAFD_CHECKED enum leafd_err ctl_cas_read(const struct conf *conf, struct ca_set **ret,
-                                          struct why *why);

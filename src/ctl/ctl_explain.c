@@ -10,6 +10,7 @@
 #include "ctl/ctl_output.h"
 #include "ctl/ctl_upstream.h"
 #include "pkcs11/ca_make.h"
+#include "policy/ca_files.h"
 #include "policy/policy.h"
 
 #include <stdarg.h>
@@ -309,7 +310,7 @@ static enum leafd_err cas_complete(const struct conf *conf, struct ca_set **ret,
     EVP_PKEY *key = NULL;
     struct ca *untrusted = NULL;
     struct ca_set *set = NULL;
-    enum leafd_err err = ctl_cas_read(conf, &configured, why);
+    enum leafd_err err = ca_files_read(conf, &configured, why);
 
     if (err != LEAFD_OK)
         return err;

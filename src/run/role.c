@@ -5,6 +5,7 @@
 
 #include "base/channel.h"
 #include "base/sandbox.h"
+#include "policy/ca_files.h"
 #include "policy/names.h"
 #include "run/front.h"
 #include "run/signer_role.h"
@@ -14,12 +15,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
-
-enum { CA_FILE_MAX = 1 << 20 };
 
 struct role_row {
     const char *name;
@@ -200,52 +198,6 @@ static enum leafd_err start_receive(struct role_start *start, pid_t *ret_parent,
     return err;
 }
 
-/* The certificates may be readable by root alone: before the sandbox. */
-static enum leafd_err cas_read(struct role_start *start, struct why *why)
-{
-    const struct conf *conf = start->conf;
-    const struct ca *cas[CONF_CA_MAX] = {NULL};
-    const struct ca *untrusted = NULL;
-    enum leafd_err err = LEAFD_OK;
-
-    for (size_t i = 0; err == LEAFD_OK && i <= conf->ca_count; i++) {
-        bool is_untrusted = i == conf->ca_count;
-        const struct conf_ca *from = is_untrusted ? &conf->untrusted_ca : &conf->ca[i];
-        struct bytes file;
-        struct ca *ca;
-
-        if (is_untrusted && conf->untrusted != CONF_UNTRUSTED_FILE)
-            break;
-        err = bytes_read_file(from->certificate, CA_FILE_MAX, &file, why);
-        if (err != LEAFD_OK) {
-            /* In the operator's hands, at the start as much as later. */
-            if (err != LEAFD_NOMEM)
-                err = fail_in(why, LEAFD_CONFIG, "ca.certificate");
-            break;
-        }
-        err = ca_read(file, is_untrusted ? CA_ID_UNTRUSTED : (uint16_t)i, conf->ca_append_root, &ca,
-                      why);
-        free((void *)(uintptr_t)file.data);
-        if (err != LEAFD_OK) {
-            err = fail_in(why, err, "%s", from->certificate);
-            break;
-        }
-        if (is_untrusted)
-            untrusted = ca;
-        else
-            cas[i] = ca;
-    }
-    if (err == LEAFD_OK) {
-        start->cas = ca_set_new(cas, conf->ca_count, untrusted);
-        if (!start->cas)
-            err = LEAFD_NOMEM;
-    }
-    for (size_t i = 0; i < conf->ca_count; i++)
-        ca_unref(cas[i]);
-    ca_unref(untrusted);
-    return err;
-}
-
 static enum leafd_err sandbox_start(enum role role, const struct conf *conf, pid_t parent,
                                     struct why *why)
 {
@@ -288,8 +240,8 @@ int role_main(const char *name, int channel)
     (void)fcntl(channel, F_SETFD, FD_CLOEXEC); /* nobody's whom a token's module starts */
 
     err = start_receive(&start, &parent, &why);
-    if (err == LEAFD_OK)
-        err = cas_read(&start, &why);
+    if (err == LEAFD_OK) /* before the sandbox: they may be readable by root alone */
+        err = ca_files_read(start.conf, &start.cas, &why);
     if (err == LEAFD_OK) {
         names_prepare();
         err = sandbox_start(role, start.conf, parent, &why);
