@@ -129,7 +129,10 @@ def test_no_passphrase_is_asked_for(folder):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.1", 0))
         command = [tree.LEAFCTL, "issue", HOST, "--server", "127.0.0.1:%d" % stranger.getsockname()[1]]
-        pid, terminal = pty.fork()
+        try:
+            pid, terminal = pty.fork()
+        except OSError as error:
+            pytest.skip(f"no pseudo-terminal here ({error}); is /dev/pts mounted?")
         if pid == 0:
             os.execve(command[0], list(map(str, command)), environment())
         _, asker = stranger.recvfrom(65536)
@@ -258,7 +261,7 @@ def test_the_control_socket_is_the_operators(daemon):
         os.setresuid(tree.STRANGER_ID, tree.STRANGER_ID, tree.STRANGER_ID)
 
     done = subprocess.run(
-        [str(tree.LEAFCTL), "-c", str(config), "flush"],
+        [str(tree.readable(tree.LEAFCTL)), "-c", str(config), "flush"],
         preexec_fn=become_a_stranger, capture_output=True, text=True, timeout=30, env=environment(), cwd="/",
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
