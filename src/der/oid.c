@@ -64,6 +64,8 @@ const struct bytes oid_ecdsa_sha384 = OID(ID_X962 "\x04\x03\x03");
 const struct bytes oid_ecdsa_sha512 = OID(ID_X962 "\x04\x03\x04");
 
 const struct bytes oid_sha1 = OID(ID_OIW "\x1a");
+const struct bytes oid_md2 = OID("\x2a\x86\x48\x86\xf7\x0d\x02\x02");
+const struct bytes oid_md4 = OID("\x2a\x86\x48\x86\xf7\x0d\x02\x04");
 const struct bytes oid_md5 = OID("\x2a\x86\x48\x86\xf7\x0d\x02\x05");
 
 const struct bytes oid_rsa = OID(ID_PKCS1 "\x01");

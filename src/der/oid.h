@@ -23,7 +23,7 @@ extern const struct bytes oid_rsa_md2, oid_rsa_md4, oid_rsa_md5, oid_rsa_sha1, o
 /* the OIW names of weak ones, still met (ISO 14888, "Open Systems Implementors' Workshop") */
 extern const struct bytes oid_oiw_rsa_md5, oid_oiw_dsa_sha, oid_oiw_dsa_sha1, oid_oiw_rsa_sha1;
 /* hashes, as RSASSA-PSS names them in its parameters */
-extern const struct bytes oid_sha1, oid_md5;
+extern const struct bytes oid_sha1, oid_md2, oid_md4, oid_md5;
 /* public keys and curves */
 extern const struct bytes oid_rsa, oid_ec_public_key, oid_dsa, oid_ed25519, oid_ed448, oid_p224,
     oid_p256, oid_p384, oid_p521, oid_secp256k1, oid_sm2, oid_brainpool256, oid_brainpool320,

@@ -596,7 +596,8 @@ static bool pss_is_weak(struct der *algorithm)
     struct der hash = der_enter(&holder, DER_SEQUENCE);
     struct bytes oid = der_read(&hash, DER_OID);
 
-    return hash.failed || bytes_equal(oid, oid_sha1) || bytes_equal(oid, oid_md5);
+    return hash.failed || bytes_equal(oid, oid_sha1) || bytes_equal(oid, oid_md2) ||
+           bytes_equal(oid, oid_md4) || bytes_equal(oid, oid_md5);
 }
 
 static bool algorithm_is_weak(struct bytes whole)

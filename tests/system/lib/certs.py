@@ -38,6 +38,11 @@ OCSP_SIGNING, ANY_EKU = "1.3.6.1.5.5.7.3.9", "2.5.29.37.0"
 DIGITAL_SIGNATURE, NON_REPUDIATION, KEY_ENCIPHERMENT = 0x80, 0x40, 0x20
 DATA_ENCIPHERMENT, KEY_AGREEMENT, KEY_CERT_SIGN = 0x10, 0x08, 0x04
 
+
+def _pss(digest):
+    return der.seq(der.oid("1.2.840.113549.1.1.10"), der.seq(der.context(0, der.seq(der.oid(digest), der.NULL))))
+
+
 SIGNATURES = {
     "ecdsa-sha256": der.seq(der.oid("1.2.840.10045.4.3.2")),
     "ecdsa-sha1": der.seq(der.oid("1.2.840.10045.4.1")),
@@ -45,6 +50,10 @@ SIGNATURES = {
     "rsa-sha1": der.seq(der.oid("1.2.840.113549.1.1.5"), der.NULL),
     "rsa-md5": der.seq(der.oid("1.2.840.113549.1.1.4"), der.NULL),
     "rsa-md2": der.seq(der.oid("1.2.840.113549.1.1.2"), der.NULL),
+    "pss-sha256": _pss("2.16.840.1.101.3.4.2.1"),
+    "pss-md2": _pss("1.2.840.113549.2.2"),
+    "pss-md4": _pss("1.2.840.113549.2.4"),
+    "pss-md5": _pss("1.2.840.113549.2.5"),
 }
 
 CURVES = {
