@@ -318,8 +318,3 @@ EVP_PKEY *backend_key(struct backend *backend, size_t ca_index)
         return NULL;
     return backend->key[ca_index];
 }
-
-OSSL_LIB_CTX *backend_libctx(struct backend *backend)
-{
-    return backend->libctx;
-}

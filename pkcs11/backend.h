@@ -49,8 +49,5 @@ LEAFD_CHECKED enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t
 LEAFD_CHECKED enum leafd_err backend_check(struct backend *backend, struct why *why);
 void backend_count(struct backend *backend, struct backend_counters *ret);
 
-/* An EVP_PKEY of one CA, for making certificates (leafctl ca init): the caller frees it; it must go
- * before the backend. Property query and library context for EVP_DigestSignInit_ex are those of
- * backend_libctx. */
+/* For tests: an EVP_PKEY of one CA, or NULL. The caller frees it, before the backend is closed. */
 EVP_PKEY *backend_key(struct backend *backend, size_t ca_index);
-OSSL_LIB_CTX *backend_libctx(struct backend *backend);

@@ -206,7 +206,6 @@ enum leafd_err token_test(const struct conf *conf, const struct ca_set *cas,
     backend_count(backend, &counters);
     report.lanes = backend_lanes(backend);
     report.logins = counters.logins;
-    report.sessions = counters.sessions;
     backend_close(backend);
     if (err == LEAFD_OK)
         *ret = report;

@@ -65,7 +65,6 @@ struct token_test_report {
     size_t rate_count;
     unsigned lanes;
     uint64_t logins;
-    uint64_t sessions;
 };
 
 /* Opens the backend as the signer does (so every start-up check is made) and signs for `each_ms`

@@ -3,8 +3,6 @@
 
 #include <time.h>
 
-static int64_t wall_offset_sec;
-
 static int64_t read_us(clockid_t clock)
 {
     struct timespec now;
@@ -28,7 +26,7 @@ int64_t clock_wall_sec(void)
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec + wall_offset_sec;
+    return (int64_t)now.tv_sec;
 }
 
 int64_t clock_mono_ms_of_real(int64_t real_ns)
@@ -36,9 +34,4 @@ int64_t clock_mono_ms_of_real(int64_t real_ns)
     int64_t age_us = read_us(CLOCK_REALTIME) - real_ns / 1000;
 
     return (clock_mono_us() - (age_us > 0 ? age_us : 0)) / 1000;
-}
-
-void clock_set_wall_offset(int64_t sec)
-{
-    wall_offset_sec = sec;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The two clocks: one for deadlines, one for dates in certificates.
  *
- * Threads: every function from any thread, except clock_set_wall_offset. */
+ * Threads: every function from any thread. */
 #pragma once
 
 #include <stdint.h>
@@ -11,10 +11,8 @@
 int64_t clock_mono_ms(void);
 /* The same clock in microseconds, for measuring. */
 int64_t clock_mono_us(void);
-/* CLOCK_REALTIME in seconds since 1970, plus the offset below. */
+/* CLOCK_REALTIME in seconds since 1970. */
 int64_t clock_wall_sec(void);
 /* What a CLOCK_REALTIME reading in nanoseconds (a kernel timestamp) is on the monotonic clock, in
  * milliseconds; a stamp from the future counts as now. */
 int64_t clock_mono_ms_of_real(int64_t real_ns);
-/* For tests alone: shifts clock_wall_sec by so many seconds. Call before threads are started. */
-void clock_set_wall_offset(int64_t sec);

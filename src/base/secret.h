@@ -15,9 +15,8 @@ struct secret {
 
 #define SECRET_EMPTY ((struct secret){NULL, 0, 0})
 
-/* Makes room for `len` bytes (zeroed), ends what was there before. LEAFD_NOMEM: *secret is empty. */
-LEAFD_CHECKED enum leafd_err secret_init(struct secret *secret, size_t len);
-/* Takes a copy of `from`; the caller still has to cleanse its own. */
+/* Takes a copy of `from` in the place of what was there before; the caller still has to cleanse its
+ * own. LEAFD_NOMEM: *secret is empty. */
 LEAFD_CHECKED enum leafd_err secret_set(struct secret *secret, struct bytes from);
 /* Reads at most `max` bytes to the end of file; the descriptor stays open. LEAFD_IO, LEAFD_TOO_LARGE. */
 LEAFD_CHECKED enum leafd_err secret_read_fd(struct secret *secret, int fd, size_t max);

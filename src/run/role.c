@@ -36,7 +36,8 @@ const char *role_name(enum role role)
     return roles[role].name;
 }
 
-bool role_of(const char *name, enum role *ret)
+/* False and *ret untouched for another word. */
+static bool role_of(const char *name, enum role *ret)
 {
     for (int role = 0; role < ROLE_COUNT; role++) {
         if (strcmp(name, roles[role].name) == 0) {

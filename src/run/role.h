@@ -14,8 +14,6 @@
 enum role { ROLE_FRONT, ROLE_SIGNER, ROLE_COUNT };
 
 const char *role_name(enum role role); /* "front", "signer" */
-/* False and *ret untouched for another word. */
-bool role_of(const char *name, enum role *ret);
 
 /* Exit codes, of roles and of leafd as a whole (leafd(8)). */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CONFIG = EX_CONFIG };
