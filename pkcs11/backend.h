@@ -16,7 +16,7 @@ struct backend_lane;
 struct backend_counters {
     uint64_t logins;   /* C_Login calls */
     uint64_t sessions; /* open now */
-    uint64_t retries;  /* signatures that needed a second session (L1) */
+    uint64_t retries;  /* signatures that needed a second session */
 };
 
 /* Loads the module (native) or reads the key files (file), finds exactly one token and one key per
@@ -40,7 +40,7 @@ void backend_lane_close(struct backend_lane *lane); /* NULL is fine */
 /* Signs `tbs` with the key of configured CA number `ca_index` and verifies the signature with the
  * CA's public key. The signature is as it stands in a certificate's BIT STRING; at most
  * SIGN_SIGNATURE_MAX octets. One session that has gone bad is replaced and the signature tried once
- * more (L1). LEAFD_TOKEN_UNAVAILABLE: the token cannot sign now. LEAFD_INTERNAL: the signature did
+ * more. LEAFD_TOKEN_UNAVAILABLE: the token cannot sign now. LEAFD_INTERNAL: the signature did
  * not verify. Waits for the module as long as it takes. */
 LEAFD_CHECKED enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index,
                                                struct bytes tbs, uint8_t *out, size_t size,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where the PIN comes from (leafd.yaml(5), token.pin_*): opened by the supervisor, read by the
- * signer alone. One trailing newline is stripped. */
+ * signer alone. One trailing newline is stripped.
+ *
+ * Threads: pin_open before any is started, since it writes to our environment. */
 #pragma once
 
 #include "base/secret.h"
@@ -8,9 +10,10 @@
 
 enum { PIN_MAX = 255 };
 
-/* A descriptor on the PIN source, close-on-exec: the file opened anew, or a sealed memfd with the variable's value (which is
- * overwritten in our environment). -1 when no source is configured (a URI's own pin-source or pin-value, or a token
- * without a PIN). LEAFD_CONFIG with a sentence when the source cannot be opened. */
+/* A descriptor on the PIN source, close-on-exec: the file opened anew, or a sealed memfd with what
+ * can be read only once (a pipe, or the variable, which is overwritten in our environment). -1 when
+ * no source is configured (a URI's own pin-source or pin-value, or a token without a PIN).
+ * LEAFD_CONFIG with a sentence when the source cannot be opened. */
 LEAFD_CHECKED enum leafd_err pin_open(const struct conf *conf, int *ret_fd, struct why *why);
 /* Reads it. LEAFD_CONFIG: empty, too long, or with a NUL. */
 LEAFD_CHECKED enum leafd_err pin_read(int fd, struct secret *ret, struct why *why);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The signer's own look at a TBSCertificate before it is signed: a front that was taken over gets
- * leaves within these rules and nothing else. The rules are those of DESIGN section 3, listed in
- * leafd(8) under SECURITY.
+ * leaves within the rules that leafd(8) lists under SECURITY, and nothing else.
  *
  * Threads: every function from any thread. */
 #pragma once

@@ -484,7 +484,7 @@ static CK_RV sign_once(struct token_key *key, CK_SESSION_HANDLE session, struct 
                       (CK_ULONG)input.len, out, len);
 }
 
-/* Holds a session from take to give or drop, with one replacement between (L1). */
+/* Holds a session from take to give or drop, with one replacement between. */
 static enum leafd_err sign_raw(struct token_key *key, struct bytes input, uint8_t *out, size_t size,
                                size_t *ret_len, struct why *why)
 {

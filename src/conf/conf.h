@@ -95,7 +95,7 @@ struct conf {
     enum conf_self_signed mimic_self_signed;
     enum conf_fallback mimic_fallback;
 
-    char **deny; /* domain suffixes and networks, as written; checked by policy_new */
+    char **deny; /* domain suffixes and networks, as written; value_denied() took them */
     size_t deny_count;
 
     int64_t ttl_max_sec;

@@ -43,7 +43,7 @@ struct ca {
 };
 
 /* Reads a CA from PEM (its certificate first, then its issuers) or from one DER certificate, and
- * checks what can be checked without its key (DESIGN: CA:TRUE, keyCertSign, key type and size, EKU
+ * checks what can be checked without its key (CA:TRUE, keyCertSign, key type and size, EKU
  * absent or with serverAuth, no critical extension we do not evaluate). Expiry is no error here:
  * ca_is_valid_at(). The caller unrefs. LEAFD_CONFIG with a sentence; *ret is untouched. */
 LEAFD_CHECKED enum leafd_err ca_read(struct bytes pem_or_der, uint16_t id, bool append_root,

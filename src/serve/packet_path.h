@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The only file that knows a request's whole journey: datagram in, reply out (DESIGN section 2).
+/* The only file that knows a request's whole journey: datagram in, reply out.
  *
  * Threads: packet_path_handle from every listener thread; misses are finished on issuing threads.
  */

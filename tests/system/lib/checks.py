@@ -28,7 +28,7 @@ KU, EKU, BC, SAN, SKI, AKI, CRL = (
 )
 EC, RSA = "ec", "rsa"
 
-# DESIGN: KeyUsage by the leaf's key and what it is for.
+# KeyUsage by the leaf's key and what it is for.
 KEY_USAGE = {
     ("ec", 0): {"digital_signature"},
     ("ec", 1): {"digital_signature", "key_agreement"},
