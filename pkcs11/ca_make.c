@@ -13,7 +13,6 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { DAY_SEC = 86400, NOT_BEFORE_DAYS = 2, SERIAL_OCTETS = 20, ID_OCTETS = 8, CN_MAX = 64 };

@@ -8,7 +8,6 @@
 #include <openssl/provider.h>
 #include <openssl/x509.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* The one import parameter: the address of a struct token_key. */
 #define PARAM_TOKEN_KEY "leafd-token-key"

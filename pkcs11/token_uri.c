@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/crypto.h>
 #include <p11-kit/uri.h>
 #include <stdlib.h>
 #include <string.h>

@@ -8,9 +8,6 @@
 #include "conf/yaml_text.h"
 #include "der/spki.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

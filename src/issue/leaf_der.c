@@ -10,7 +10,6 @@
 #include "policy/key_usage.h"
 
 #include <openssl/rand.h>
-#include <string.h>
 
 /* What never changes, as it stands in the certificate; the rest is written around it. */
 static const uint8_t version_3[] = {0xa0, 0x03, 0x02, 0x01, 0x02};

@@ -3,7 +3,6 @@
 
 #include "run/role.h"
 
-#include "base/channel.h"
 #include "base/sandbox.h"
 #include "policy/ca_files.h"
 #include "policy/names.h"

@@ -13,6 +13,7 @@
 #include "base/job_queue.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "cache/flights.h"
 #include "serve/domain_budget.h"
 #include "serve/error_budget.h"
 #include "serve/waiting_room.h"

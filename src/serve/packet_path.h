@@ -5,7 +5,6 @@
  */
 #pragma once
 
-#include "cache/flights.h"
 #include "cache/leaf_cache.h"
 #include "conf/conf.h"
 #include "issue/issuer.h"

@@ -10,7 +10,6 @@
 #include "tests/lib/fake_signer.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,9 +5,7 @@
 #include "tests/lib/unit.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 enum { PATIENCE_MS = 120000 /* idle threads starve on a busy machine */, CA_A = 1, CA_B = 2 };

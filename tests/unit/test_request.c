@@ -7,7 +7,6 @@
 #include "wire/request.h"
 
 #include <msgpack.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -5,7 +5,6 @@
 #include "wire/response.h"
 
 #include <msgpack.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define OCTETS(text) ((struct bytes){(const uint8_t *)(text), sizeof(text) - 1})

@@ -5,8 +5,6 @@
 #include "run/role_msg.h"
 #include "tests/lib/unit.h"
 
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -6,7 +6,6 @@
 #include "base/sandbox.h"
 #include "tests/lib/unit.h"
 
-#include <errno.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>

@@ -10,7 +10,6 @@
 #include "tests/lib/fake_signer.h"
 #include "tests/lib/unit.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
