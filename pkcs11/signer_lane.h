@@ -16,7 +16,7 @@ struct signer_lane_parts {
     struct ca_set *cas; /* the untrusted CA too */
     struct sign_check *check;
     EVP_PKEY
-        *untrusted_key; /* of the untrusted CA in memory; NULL: it is in the backend, or none */
+    *untrusted_key; /* of the untrusted CA in memory; NULL: it is in the backend, or none */
 };
 
 LEAFD_CHECKED enum leafd_err signer_lane_new(const struct signer_lane_parts *parts,

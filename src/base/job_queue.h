@@ -15,7 +15,8 @@ struct job_queue;
 
 /* Room for `max` jobs. The caller ends it with job_queue_free(). LEAFD_NOMEM: *ret is untouched. */
 LEAFD_CHECKED enum leafd_err job_queue_new(size_t max, struct job_queue **ret);
-/* The queue must be closed, nobody may wait on it, and what is left in it is the caller's. NULL is fine. */
+/* The queue must be closed, nobody may wait on it, and what is left in it is the caller's. NULL is
+ * fine. */
 void job_queue_free(struct job_queue *queue);
 
 /* False when full or closed: the job is still the caller's. Never waits. */

@@ -49,9 +49,9 @@ bool log_level_of(const char *word, enum log_level *ret)
     return false;
 }
 
-__attribute__((format(printf, 4, 0))) static void
-log_write(enum log_level level, const char *event, uint32_t suppressed, const char *format,
-          va_list args)
+__attribute__((format(printf, 4, 0))) static void log_write(enum log_level level, const char *event,
+                                                            uint32_t suppressed, const char *format,
+                                                            va_list args)
 {
     char line[LINE_MAX_BYTES + 2];
     size_t room = LINE_MAX_BYTES;

@@ -1,19 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One event, one line on standard error: `<3>leafd[front]: event=token-lost slot=4 reason="…"`.
- * Under systemd (JOURNAL_STREAM set) the sd-daemon priority prefix is written, else the level's word.
+ * Under systemd (JOURNAL_STREAM set) the sd-daemon priority prefix is written, else the level's
+ * word.
  *
- * Threads: every function from any thread; a line is one write(2). log_init before threads start. */
+ * Threads: every function from any thread; a line is one write(2). log_init before threads start.
+ */
 #pragma once
 
 #include "base/bytes.h"
 
-enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_NOTICE = 5, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
+enum log_level {
+    LOG_LEVEL_ERROR = 3,
+    LOG_LEVEL_WARNING = 4,
+    LOG_LEVEL_NOTICE = 5,
+    LOG_LEVEL_INFO = 6,
+    LOG_LEVEL_DEBUG = 7
+};
 
 /* `role` is "supervisor", "front", "signer" or a command's name; it must outlive the process. */
 void log_init(const char *role, enum log_level level);
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
-/* "error", "warning", "notice", "info", "debug" to its level. False and *ret untouched for another word. */
+/* "error", "warning", "notice", "info", "debug" to its level. False and *ret untouched for another
+ * word. */
 bool log_level_of(const char *word, enum log_level *ret);
 
 /* `event` is a fixed kebab-case word, `format` gives `key=value` pairs. Foreign strings are quoted

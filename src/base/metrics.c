@@ -18,8 +18,8 @@ const struct metric_row metric_rows[METRIC_COUNT] = {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct counts *threads;  /* under lock */
-static struct counts departed;  /* of threads that ended, and of those that found no memory */
+static struct counts *threads; /* under lock */
+static struct counts departed; /* of threads that ended, and of those that found no memory */
 static pthread_key_t ending;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static _Thread_local struct counts *mine;

@@ -19,8 +19,8 @@ struct sockets {
 };
 
 /* Binds all, with the configured receive buffers. Unix sockets that nobody serves any more are
- * replaced; the control socket is shared with `front`'s group. LEAFD_IO or LEAFD_CONFIG with a sentence that
- * names the address; *ret is empty then. */
+ * replaced; the control socket is shared with `front`'s group. LEAFD_IO or LEAFD_CONFIG with a
+ * sentence that names the address; *ret is empty then. */
 LEAFD_CHECKED enum leafd_err sockets_open(const struct conf *conf, const struct sandbox_user *front,
                                           struct sockets *ret, struct why *why);
 /* Closes all and unlinks what was made. */

@@ -23,7 +23,7 @@ static void every_error_has_its_word(void **state)
         assert_non_null(err_name((enum leafd_err)err));
     assert_string_equal(err_name(LEAFD_TOKEN_UNAVAILABLE), "token-unavailable");
     assert_string_equal(err_name((enum leafd_err)LEAFD_ERR_COUNT), "unknown");
-    assert_string_equal(err_name((enum leafd_err)-1), "unknown");
+    assert_string_equal(err_name((enum leafd_err) - 1), "unknown");
 }
 
 static void a_sentence_is_cut_not_overrun(void **state)
