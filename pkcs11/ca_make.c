@@ -574,3 +574,29 @@ out:
     EVP_PKEY_free(key);
     return err;
 }
+
+enum leafd_err ca_make_set(const struct conf *conf, struct ca_set *cas, struct ca_set **ret,
+                           EVP_PKEY **ret_key, struct why *why)
+{
+    struct ca *untrusted = NULL;
+    EVP_PKEY *key = NULL;
+    struct ca_set *set;
+    enum leafd_err err;
+
+    if (conf->untrusted != CONF_UNTRUSTED_AUTO) {
+        *ret = ca_set_ref(cas);
+        return LEAFD_OK;
+    }
+    err = ca_make_ephemeral(&untrusted, &key, why);
+    if (err != LEAFD_OK)
+        return err;
+    set = ca_set_new(cas->ca, cas->count, untrusted);
+    ca_unref(untrusted);
+    if (!set) {
+        EVP_PKEY_free(key);
+        return LEAFD_NOMEM;
+    }
+    *ret = set;
+    *ret_key = key;
+    return LEAFD_OK;
+}

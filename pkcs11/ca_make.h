@@ -37,3 +37,8 @@ LEAFD_CHECKED enum leafd_err ca_make(const struct conf *conf, const struct secre
  * unrefs the one and frees the other. */
 LEAFD_CHECKED enum leafd_err ca_make_ephemeral(struct ca **ret_ca, EVP_PKEY **ret_key,
                                                struct why *why);
+
+/* `cas` and, with untrusted_ca: auto, a new untrusted CA in memory beside them, whose key is then
+ * in *ret_key. The caller unrefs the one and frees the other; both are untouched on failure. */
+LEAFD_CHECKED enum leafd_err ca_make_set(const struct conf *conf, struct ca_set *cas,
+                                         struct ca_set **ret, EVP_PKEY **ret_key, struct why *why);

@@ -688,23 +688,6 @@ static void *reader_run(void *arg)
 
 /* ---- life ---- */
 
-static enum leafd_err make_untrusted(struct signer_process *process, struct why *why)
-{
-    struct ca *untrusted = NULL;
-    enum leafd_err err;
-
-    if (process->conf->untrusted != CONF_UNTRUSTED_AUTO) {
-        process->all_cas = ca_set_ref(process->cas);
-        return LEAFD_OK;
-    }
-    err = ca_make_ephemeral(&untrusted, &process->untrusted_key, why);
-    if (err != LEAFD_OK)
-        return err;
-    process->all_cas = ca_set_new(process->cas->ca, process->cas->count, untrusted);
-    ca_unref(untrusted);
-    return process->all_cas ? LEAFD_OK : LEAFD_NOMEM;
-}
-
 enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas, struct secret *pin,
                                   bool pin_blocked, signer_pin_fn pin_refused, void *ctx,
                                   struct signer_process **ret, struct why *why)
@@ -735,7 +718,9 @@ enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas, s
     process->inbox = malloc(sizeof(*process->inbox));
     err = process->wake_fd == -1 ? LEAFD_IO : LEAFD_OK;
     if (err == LEAFD_OK)
-        err = process->inbox ? make_untrusted(process, why) : LEAFD_NOMEM;
+        err = process->inbox
+                  ? ca_make_set(conf, process->cas, &process->all_cas, &process->untrusted_key, why)
+                  : LEAFD_NOMEM;
     if (err == LEAFD_OK)
         err = sign_check_new(conf, process->all_cas, &process->check, why);
     if (err == LEAFD_OK) {

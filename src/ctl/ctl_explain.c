@@ -308,26 +308,12 @@ static enum leafd_err cas_complete(const struct conf *conf, struct ca_set **ret,
 {
     struct ca_set *configured = NULL;
     EVP_PKEY *key = NULL;
-    struct ca *untrusted = NULL;
-    struct ca_set *set = NULL;
     enum leafd_err err = ca_files_read(conf, &configured, why);
 
-    if (err != LEAFD_OK)
-        return err;
-    if (conf->untrusted != CONF_UNTRUSTED_AUTO) {
-        *ret = configured;
-        return LEAFD_OK;
-    }
-    err = ca_make_ephemeral(&untrusted, &key, why);
     if (err == LEAFD_OK)
-        set = ca_set_new(configured->ca, configured->count, untrusted);
-    if (err == LEAFD_OK && !set)
-        err = LEAFD_NOMEM;
+        err = ca_make_set(conf, configured, ret, &key, why);
     EVP_PKEY_free(key);
-    ca_unref(untrusted);
     ca_set_unref(configured);
-    if (err == LEAFD_OK)
-        *ret = set;
     return err;
 }
 
