@@ -873,6 +873,10 @@ static enum leafd_err check_ca_key(const struct reader *reader, const char *name
     char *path = NULL;
     enum leafd_err err;
 
+    if (is_uri && strcasestr(*key, "pin-value"))
+        return bad_setting(reader, setting, name,
+                           "must not hold the PIN, since every process of leafd reads this file; "
+                           "put it into token.pin_file");
     if (reader->conf->token_access != CONF_ACCESS_FILE)
         return is_uri ? LEAFD_OK
                       : bad_setting(reader, setting, name,

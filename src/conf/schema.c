@@ -94,8 +94,8 @@ const struct schema_row schema_rows[] = {
              "any."},
     {.name = "ca.key", .type = SCHEMA_CA_KEY, .offset = FIELD(ca[0].key),
      .sample = "\"pkcs11:token=leafd;object=ca;type=private\"", .required = true,
-     .help = "URI (RFC 7512) of the CA's private key in the token; with token.access: file the "
-             "path of a PEM file."},
+     .help = "URI (RFC 7512) of the CA's private key in the token, without pin-value; with "
+             "token.access: file the path of a PEM file."},
     {.name = "ca.append_root", .type = SCHEMA_BOOL, .offset = FIELD(ca_append_root),
      .fallback = "no", .help = "Sends a self-signed root at the end of the chain too."},
     {.name = "ca.crl_url", .type = SCHEMA_TEXT_OR_NONE, .offset = FIELD(ca_crl_url),

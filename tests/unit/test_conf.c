@@ -259,6 +259,11 @@ static void refusals_name_file_line_key_and_reason(void **state)
         {"ca: {certificate: x, key: \"pkcs11:a\"}\n", "token.module: is missing"},
         {"ca: {certificate: \"\", key: \"pkcs11:a\"}\n", "ca.certificate: must not be empty"},
         {"ca: {certificate: x, key: key.pem}\ntoken: {module: /m}\n", "ca.key: must be a URI"},
+        {"ca: {certificate: x, key: \"pkcs11:token=t;object=a?pin-value=4711\"}\ntoken: {module: "
+         "/m}\n",
+         "ca.key: must not hold the PIN"},
+        {LEAST "untrusted_ca: {certificate: x, key: \"pkcs11:token=t?pin-value=4711\"}\n",
+         "must not hold the PIN"},
         {"ca: {certificate: x, key: \"pkcs11:a\"}\ntoken: {access: file}\n",
          "ca.key: must be the path"},
         /* types and ranges */
