@@ -2,24 +2,20 @@
 #include "pkcs11/sign_check.h"
 
 #include "base/digest.h"
-#include "base/keyed_hash.h"
 #include "der/cert_fields.h"
 #include "der/der_reader.h"
 #include "der/oid.h"
 #include "der/x501_name.h"
+#include "pkcs11/used_serials.h"
 #include "policy/crl_point.h"
 #include "policy/deny_list.h"
 #include "policy/key_usage.h"
 
-#include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
 enum {
     SERIAL_LEN = 20,
     SERIALS_REMEMBERED = 1 << 20,
-    SERIAL_SLOTS = 2 * SERIALS_REMEMBERED, /* half empty when full */
     KEY_ID_LEN = 20,
     NAMES_MAX = 1000,
     SUBJECT_MAX = 4096,
@@ -29,73 +25,12 @@ enum {
 };
 static const int64_t span_max_sec = INT64_C(825) * 86400;
 
-/* The serials signed, as keyed hashes in open addressing. Nothing is ever taken out of a table:
- * when the newer one is full it becomes the older, so that the last 2^20 at least are remembered.
- * The pages of a table are the kernel's zero page until something is written into them. */
-struct serials {
-    pthread_mutex_t lock;
-    struct hash_secret secret;
-    uint64_t *newer;
-    uint64_t *older;
-    size_t newer_count;
-};
-
 struct sign_check {
     struct ca_set *cas;
     struct deny_list *deny;
     struct bytes crl_value; /* the one CRL point's extnValue; len 0: no such extension */
-    struct serials serials;
+    struct used_serials *serials;
 };
-
-static uint64_t *table_new(void)
-{
-    void *table = mmap(NULL, SERIAL_SLOTS * sizeof(uint64_t), PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    return table == MAP_FAILED ? NULL : table;
-}
-
-static void table_free(uint64_t *table)
-{
-    if (table)
-        munmap(table, SERIAL_SLOTS * sizeof(*table));
-}
-
-/* The slot that holds `hash`, or the empty one where it would go. */
-static uint64_t *table_slot(uint64_t *table, uint64_t hash)
-{
-    size_t at = hash % SERIAL_SLOTS;
-
-    while (table[at] != 0 && table[at] != hash)
-        at = (at + 1) % SERIAL_SLOTS;
-    return &table[at];
-}
-
-/* Marks a serial as used; false when it was used before. */
-static bool serials_use(struct serials *serials, struct bytes serial)
-{
-    uint64_t hash = keyed_hash(&serials->secret, serial) | 1; /* 0 is an empty slot */
-    uint64_t *slot;
-    bool is_new = false;
-
-    pthread_mutex_lock(&serials->lock);
-    slot = table_slot(serials->newer, hash);
-    if (*slot == 0 && *table_slot(serials->older, hash) == 0) {
-        *slot = hash;
-        is_new = true;
-        if (++serials->newer_count == SERIALS_REMEMBERED) {
-            uint64_t *emptied = serials->older;
-
-            if (madvise(emptied, SERIAL_SLOTS * sizeof(*emptied), MADV_DONTNEED) != 0)
-                memset(emptied, 0, SERIAL_SLOTS * sizeof(*emptied)); /* locked memory */
-            serials->older = serials->newer;
-            serials->newer = emptied;
-            serials->newer_count = 0;
-        }
-    }
-    pthread_mutex_unlock(&serials->lock);
-    return is_new;
-}
 
 static enum leafd_err refuse(struct why *why, const char *rule)
 {
@@ -342,7 +277,7 @@ enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca, str
         err = check_key(check, ca, &tbs, &spki, why);
     if (err == LEAFD_OK)
         err = check_extensions(check, ca, &tbs, &spki, subject_is_empty, why);
-    if (err == LEAFD_OK && !serials_use(&check->serials, tbs.serial))
+    if (err == LEAFD_OK && !used_serials_add(check->serials, tbs.serial))
         err = refuse(why, "serial: signed before");
     return err;
 }
@@ -363,16 +298,12 @@ enum leafd_err sign_check_new(const struct conf *conf, struct ca_set *cas, struc
                               struct why *why)
 {
     struct sign_check *check = calloc(1, sizeof(*check));
-    enum leafd_err err = LEAFD_NOMEM;
+    enum leafd_err err;
 
     if (!check)
         return LEAFD_NOMEM;
     check->cas = ca_set_ref(cas);
-    pthread_mutex_init(&check->serials.lock, NULL);
-    check->serials.newer = table_new();
-    check->serials.older = table_new();
-    if (check->serials.newer && check->serials.older)
-        err = hash_secret_init(&check->serials.secret);
+    err = used_serials_new(SERIALS_REMEMBERED, &check->serials);
     if (err == LEAFD_OK)
         err = deny_list_new(conf->deny, conf->deny_count, &check->deny, why);
     if (err == LEAFD_CONFIG)
@@ -390,9 +321,7 @@ void sign_check_free(struct sign_check *check)
 {
     if (!check)
         return;
-    table_free(check->serials.newer);
-    table_free(check->serials.older);
-    pthread_mutex_destroy(&check->serials.lock);
+    used_serials_free(check->serials);
     free((void *)check->crl_value.data);
     deny_list_free(check->deny);
     ca_set_unref(check->cas);
