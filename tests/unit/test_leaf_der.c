@@ -198,6 +198,41 @@ static void the_issuers_name_is_never_the_subject(void **state)
     assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
 }
 
+/* A CN is held against a CA's constraints on domains wherever no dNSName stands beside it. */
+static void a_constrained_ca_gets_no_cn_without_a_domain(void **state)
+{
+    struct golden golden;
+    uint8_t room[MIMIC_SUBJECT_ROOM];
+    char *rule = (char *)"example.org";
+    struct deny_list *deny = NULL;
+
+    (void)state;
+    golden_init(&golden);
+    golden.plan.profile = PROFILE_MIMIC;
+    golden.plan.upstream = &golden.upstream;
+    golden.ca.permitted[0] = (struct name_rule){.kind = NAME_IP, .base = name_of("192.0.2.7")};
+    golden.ca.permitted_count = 1;
+    golden.upstream.name_count = 1;
+    golden.upstream.names = &golden.names[2]; /* an address alone */
+    assert_int_equal(mimic_subject(&golden.plan, room).len, sizeof(upstream_subject));
+    golden.ca.excluded[0] = (struct name_rule){.kind = NAME_DNS, .base = name_of("example.com")};
+    golden.ca.excluded_count = 1;
+    assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
+    golden.ca.permitted[0] = (struct name_rule){.kind = NAME_DNS, .base = name_of("example.org")};
+    golden.ca.excluded_count = 0;
+    assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
+    golden.upstream.name_count = 3;
+    golden.upstream.names = golden.names; /* and domains */
+    assert_int_equal(mimic_subject(&golden.plan, room).len, sizeof(upstream_subject));
+
+    /* all names denied: nothing is left to be beside it */
+    assert_int_equal(deny_list_new(&rule, 1, &deny, NULL), LEAFD_OK);
+    golden.plan.deny = deny;
+    golden.upstream.name_count = 2;
+    assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
+    deny_list_free(deny);
+}
+
 static void names_may_run_out(void **state)
 {
     struct golden golden;
@@ -511,6 +546,7 @@ int main(void)
         cmocka_unit_test(golden_mimic),
         cmocka_unit_test(golden_minimal),
         cmocka_unit_test(the_issuers_name_is_never_the_subject),
+        cmocka_unit_test(a_constrained_ca_gets_no_cn_without_a_domain),
         cmocka_unit_test(names_may_run_out),
         cmocka_unit_test(too_little_room_is_told),
         cmocka_unit_test(serials_are_long_positive_and_new),

@@ -190,11 +190,24 @@ static void dates_and_names_are_judged_for_each_request(void **state)
 
 static void verdicts_have_words(void **state)
 {
-    char text[200], small[12];
+    static const char *const words[] = {
+        [VERDICT_NO_UPSTREAM] = "none",
+        [VERDICT_GOOD] = "good",
+        [VERDICT_LEGACY] = "legacy",
+        [VERDICT_DATES] = "dates",
+        [VERDICT_NAME] = "name",
+        [VERDICT_SELF_SIGNED] = "self-signed",
+        [VERDICT_UNTRUSTED] = "untrusted",
+        [VERDICT_UNREADABLE] = "unreadable",
+        [VERDICT_UNREADABLE + 1] = "unknown",
+    };
+    char text[200], small[12], none = 'x';
 
     (void)state;
-    assert_string_equal(verdict_name(VERDICT_NO_UPSTREAM), "none");
-    assert_string_equal(verdict_name(VERDICT_SELF_SIGNED), "self-signed");
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        assert_string_equal(verdict_name((enum verdict_kind)i), words[i]);
+    assert_ptr_equal(verdict_reasons(~0u, &none, 0), &none);
+    assert_int_equal(none, 'x');
     assert_string_equal(verdict_reasons(UPSTREAM_SIGNATURE_WEAK | UPSTREAM_V1, text, sizeof(text)),
                         "old-version,weak-signature");
     assert_string_equal(verdict_reasons(0, text, sizeof(text)), "");
@@ -403,6 +416,15 @@ static void stolen_and_cleared_plans_are_empty(void **state)
     plan_clear(&to);
     assert_int_equal(ca.refs, 999);
     assert_int_equal(paper.upstream.refs, 999);
+}
+
+static void profiles_have_words(void **state)
+{
+    (void)state;
+    assert_string_equal(profile_name(PROFILE_FRESH), "fresh");
+    assert_string_equal(profile_name(PROFILE_MIMIC), "mimic");
+    assert_string_equal(profile_name(PROFILE_MINIMAL), "minimal");
+    assert_string_equal(profile_name((enum profile)99), "unknown");
 }
 
 /* ---- from request to plan ---- */
@@ -1028,6 +1050,7 @@ int main(void)
         cmocka_unit_test(seal_tells_plans_apart),
         cmocka_unit_test(a_plan_goes_over_to_another_ca),
         cmocka_unit_test(stolen_and_cleared_plans_are_empty),
+        cmocka_unit_test(profiles_have_words),
         IN_WORLD(no_upstream_gives_a_fresh_plan),
         IN_WORLD(a_mimic_keeps_its_names_and_shares_its_key),
         IN_WORLD(octets_behind_the_certificate_change_nothing),

@@ -46,10 +46,10 @@ struct draft {
     size_t rooms;
 };
 
-static struct ca *ca;
+static struct ca *ca, *other_ca;
 static struct ca_set *cas;
 static struct conf conf;
-static EVP_PKEY *ca_key, *leaf_p256, *leaf_p384, *leaf_rsa;
+static EVP_PKEY *ca_key, *other_ca_key, *leaf_p256, *leaf_p384, *leaf_rsa;
 
 static struct bytes keep(struct draft *draft, struct bytes bytes)
 {
@@ -358,12 +358,56 @@ static void the_subject_is_nobodys_ca(void **state)
     draft->subject = cn(draft, "test  CA"); /* the CA's, as clients compare names */
     expect(draft, "subject");
     draft = good();
+    draft->subject = cn(draft, "other ca"); /* nor that of a CA that does not sign here */
+    expect(draft, "subject: a CA's own");
+    draft = good();
     draft->subject = BYTES(0x30, 0x00); /* then the SAN has to be critical */
     expect(draft, "criticality");
     draft = good();
     draft->subject = BYTES(0x30, 0x00);
     draft->extension[SAN].critical = true;
     expect(draft, NULL);
+}
+
+/* So many RDNs of one CN each, with a text of so many octets. */
+static struct bytes rdns(struct draft *draft, size_t count, size_t text_len)
+{
+    static uint8_t text[512], buffer[BUFFER];
+    struct der_writer writer = der_writer_of(buffer, sizeof(buffer));
+    const uint8_t *all = der_mark(&writer);
+
+    memset(text, 'a', text_len);
+    while (count-- > 0) {
+        const uint8_t *mark = der_mark(&writer);
+
+        der_put_element(&writer, DER_UTF8_STRING, (struct bytes){text, text_len});
+        der_put_element(&writer, DER_OID, oid_common_name);
+        der_wrap(&writer, DER_SEQUENCE, mark);
+        der_wrap(&writer, DER_SET, mark);
+    }
+    der_wrap(&writer, DER_SEQUENCE, all);
+    return keep(draft, der_written(&writer));
+}
+
+static void the_subject_has_bounds(void **state)
+{
+    static const struct {
+        size_t rdns, text_len;
+        const char *rule;
+    } rows[] = {
+        {32, 100, NULL},
+        {33, 100, "RDNs"},
+        {9, 430, NULL},
+        {10, 430, "too large"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct draft *draft = good();
+
+        draft->subject = rdns(draft, rows[i].rdns, rows[i].text_len);
+        expect(draft, rows[i].rule);
+    }
 }
 
 static EVP_PKEY *rsa_of(unsigned bits, unsigned long exponent)
@@ -403,6 +447,8 @@ static void the_key_is_sound_and_nobodys_ca(void **state)
     expect_key(EVP_PKEY_Q_keygen(NULL, NULL, "X25519"), "subject key");
     EVP_PKEY_up_ref(ca_key);
     expect_key(ca_key, "a CA's");
+    EVP_PKEY_up_ref(other_ca_key);
+    expect_key(other_ca_key, "a CA's");
     draft = good();
     draft->spki = BYTES(0x30, 0x00);
     expect(draft, "");
@@ -675,6 +721,18 @@ static void a_bad_deny_rule_is_the_operators_error(void **state)
     assert_null(check);
 }
 
+static void a_crl_address_has_a_bound(void **state)
+{
+    char url[4096] = "http://";
+    struct conf bad = {.ca_crl_url = url};
+    struct sign_check *check = NULL;
+
+    (void)state;
+    memset(url + 7, 'a', sizeof(url) - 8);
+    assert_int_equal(sign_check_new(&bad, cas, &check, NULL), LEAFD_TOO_LARGE);
+    assert_null(check);
+}
+
 static void x509_add(X509 *cert, int nid, const char *value)
 {
     X509V3_CTX ctx;
@@ -687,53 +745,66 @@ static void x509_add(X509 *cert, int nid, const char *value)
     X509_EXTENSION_free(ext);
 }
 
-static int make_ca(void **state)
+/* A CA of this key, from two days ago for ten years. */
+static struct ca *new_ca(const char *cn_text, EVP_PKEY *key, uint16_t id)
 {
-    static char *deny[] = {(char *)"denied.example"};
     X509 *cert = X509_new();
     X509_NAME *name = X509_get_subject_name(cert);
+    struct ca *made = NULL;
+    struct why why = {""};
     uint8_t *der = NULL;
     int len;
-    struct why why = {""};
-    const struct ca *one;
 
-    (void)state;
-    ca_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
-    leaf_p256 = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
-    leaf_p384 = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-384");
-    leaf_rsa = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
     X509_set_version(cert, X509_VERSION_3);
     ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
     X509_gmtime_adj(X509_getm_notBefore(cert), -2 * DAY);
     X509_time_adj_ex(X509_getm_notAfter(cert), 3650, 0, NULL);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)"Test CA", -1, -1,
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)cn_text, -1, -1,
                                0);
     X509_set_issuer_name(cert, name);
-    X509_set_pubkey(cert, ca_key);
+    X509_set_pubkey(cert, key);
     x509_add(cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0");
     x509_add(cert, NID_key_usage, "critical,keyCertSign,cRLSign");
     x509_add(cert, NID_subject_key_identifier, "hash");
-    if (X509_sign(cert, ca_key, EVP_sha256()) <= 0)
-        return -1;
+    assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
     len = i2d_X509(cert, &der);
-    if (ca_read((struct bytes){der, (size_t)len}, 0, false, &ca, &why) != LEAFD_OK) {
+    if (ca_read((struct bytes){der, (size_t)len}, id, false, &made, &why) != LEAFD_OK)
         print_error("%s\n", why.text);
-        return -1;
-    }
     OPENSSL_free(der);
     X509_free(cert);
-    one = ca;
-    cas = ca_set_new(&one, 1, NULL);
+    return made;
+}
+
+static int make_cas(void **state)
+{
+    static char *deny[] = {(char *)"denied.example"};
+    const struct ca *both[2];
+
+    (void)state;
+    ca_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+    other_ca_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+    leaf_p256 = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+    leaf_p384 = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-384");
+    leaf_rsa = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
+    ca = new_ca("Test CA", ca_key, 0);
+    other_ca = new_ca("Other CA", other_ca_key, 1);
+    if (!ca || !other_ca)
+        return -1;
+    both[0] = ca;
+    both[1] = other_ca;
+    cas = ca_set_new(both, 2, NULL);
     conf = (struct conf){.deny = deny, .deny_count = 1};
     return cas ? 0 : -1;
 }
 
-static int free_ca(void **state)
+static int free_cas(void **state)
 {
     (void)state;
     ca_set_unref(cas);
     ca_unref(ca);
+    ca_unref(other_ca);
     EVP_PKEY_free(ca_key);
+    EVP_PKEY_free(other_ca_key);
     EVP_PKEY_free(leaf_p256);
     EVP_PKEY_free(leaf_p384);
     EVP_PKEY_free(leaf_rsa);
@@ -750,6 +821,7 @@ int main(void)
         cmocka_unit_test(the_head_is_checked),
         cmocka_unit_test(dates_stay_inside),
         cmocka_unit_test(the_subject_is_nobodys_ca),
+        cmocka_unit_test(the_subject_has_bounds),
         cmocka_unit_test(the_key_is_sound_and_nobodys_ca),
         cmocka_unit_test(rsa_numbers_stay_inside),
         cmocka_unit_test(one_of_many_lanes_signs_a_serial),
@@ -760,7 +832,8 @@ int main(void)
         cmocka_unit_test(a_crl_point_is_the_configured_one_or_none),
         cmocka_unit_test(no_cut_and_no_flipped_octet_crashes),
         cmocka_unit_test(a_bad_deny_rule_is_the_operators_error),
+        cmocka_unit_test(a_crl_address_has_a_bound),
     };
 
-    return cmocka_run_group_tests(tests, make_ca, free_ca);
+    return cmocka_run_group_tests(tests, make_cas, free_cas);
 }
