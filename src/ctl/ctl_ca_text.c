@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "ctl/ctl_ca_text.h"
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "ctl/ctl_output.h"
+
+#include <openssl/x509.h>
+#include <stdio.h>
+
+/* The subject as one line (RFC 2253, escaped). */
+static const char *subject_text(const struct ca *ca, char *out, size_t size)
+{
+    const unsigned char *at = ca->subject.data;
+    X509_NAME *name = d2i_X509_NAME(NULL, &at, (long)ca->subject.len);
+    BIO *bio = BIO_new(BIO_s_mem());
+    int len = 0;
+
+    out[0] = '\0';
+    if (name && bio && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0)
+        len = BIO_read(bio, out, (int)size - 1);
+    out[len > 0 ? len : 0] = '\0';
+    BIO_free(bio);
+    X509_NAME_free(name);
+    return out;
+}
+
+static const char *key_text(const struct ca *ca, char *out, size_t size)
+{
+    if (ca->key_type == KEY_TYPE_RSA)
+        snprintf(out, size, "rsa-%u", ca->key_bits);
+    else
+        snprintf(out, size, "%s", key_type_name(ca->key_type));
+    return out;
+}
+
+struct ca_texts {
+    char subject[512];
+    char key[32];
+    char key_id[129];
+    char fingerprint[2 * DIGEST_LEN + 1];
+};
+
+static void texts_of(const struct ca *ca, struct ca_texts *ret)
+{
+    uint8_t digest[DIGEST_LEN];
+    struct bytes key_id = ca->key_id;
+
+    subject_text(ca, ret->subject, sizeof(ret->subject));
+    key_text(ca, ret->key, sizeof(ret->key));
+    if (key_id.len > (sizeof(ret->key_id) - 1) / 2)
+        key_id.len = (sizeof(ret->key_id) - 1) / 2;
+    bytes_hex(key_id, ret->key_id);
+    ret->fingerprint[0] = '\0';
+    if (digest_sha256(ca->der, digest) == LEAFD_OK)
+        bytes_hex((struct bytes){digest, sizeof(digest)}, ret->fingerprint);
+}
+
+void ctl_ca_write(const struct ca *ca, const char *file, struct json *json)
+{
+    struct ca_texts texts;
+    char time[CTL_TIME_SIZE];
+
+    texts_of(ca, &texts);
+    json_object_begin(json, NULL);
+    json_string(json, "certificate", file);
+    json_string(json, "subject", texts.subject);
+    json_string(json, "key_type", texts.key);
+    json_string(json, "key_id", texts.key_id);
+    json_string(json, "not_before", ctl_time_json(ca->not_before, time));
+    json_string(json, "not_after", ctl_time_json(ca->not_after, time));
+    json_bool(json, "valid_now", ca_is_valid_at(ca, clock_wall_sec()));
+    json_uint(json, "chain_sent", ca->chain_count);
+    json_string(json, "sha256", texts.fingerprint);
+    json_object_end(json);
+}
+
+void ctl_ca_print(const struct ca *ca, const char *file)
+{
+    int64_t now = clock_wall_sec();
+    struct ca_texts texts;
+    char time[CTL_TIME_SIZE];
+
+    texts_of(ca, &texts);
+    ctl_print_row("Certificate", file);
+    ctl_print_row("  subject", texts.subject);
+    ctl_print_row("  key type", texts.key);
+    ctl_print_row("  key id", texts.key_id);
+    ctl_print_row("  not before", ctl_time(ca->not_before, time));
+    ctl_print_row("  not after", ctl_time(ca->not_after, time));
+    ctl_print_row("  SHA-256", texts.fingerprint);
+    if (now > ca->not_after)
+        puts("  This CA has expired: leafd refuses to issue with it.");
+    else if (now < ca->not_before)
+        puts("  This CA is not valid yet.");
+    if (ca->key_id_was_missing)
+        puts("  The certificate has no subject key identifier; the one shown is computed.");
+}
