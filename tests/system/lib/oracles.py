@@ -12,12 +12,15 @@ stands for no host. What each of them looks at:
 
     openssl       everything, RFC 5280 to the letter (-x509_strict), keys as TLS clients do (-auth_level 2)
     gnutls        everything; only new releases of certtool can be asked about another time than now
-    nss           everything but the host: certutil has no way to ask for it (LOOKS_AT_THE_HOST)
+    nss           everything but the host: certutil has no way to ask for it (LOOKS_AT_THE_HOST);
+                  a leaf that begins within the next day is good
     cryptography  everything, with the profile of the public web; runs in a Python of its own, since
                   Debian 12's python3-cryptography has no verifier yet (ORACLE_PYTHON)
 
+Each oracle is for one thread at a time; different ones may run at once.
+
 The reasons are the tool's own words, brought to one of REASONS; where a tool names several faults,
-the first in the order of REASONS stands for them. NSS and cryptography have one sentence for a leaf
+the first in the order of REASONS stands for them (NSS and cryptography name only the one they find first). NSS and cryptography have one sentence for a leaf
 that is expired and for one that is not yet valid: the dates of the leaf tell which."""
 
 import atexit
@@ -34,6 +37,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import typing
 
@@ -62,7 +66,9 @@ def refused(reasons, said):
 
 @functools.lru_cache(maxsize=None)
 def _folder():
-    path = pathlib.Path(tempfile.mkdtemp(prefix="leafd-oracles-"))
+    # In memory where there is such a place: NSS writes its database to the disk at every import.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+    path = pathlib.Path(tempfile.mkdtemp(prefix="leafd-oracles-", dir=memory))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
 
@@ -70,8 +76,10 @@ def _folder():
 @functools.lru_cache(maxsize=64)
 def _root_file(root_der):
     path = _folder() / f"root-{hashlib.sha256(root_der).hexdigest()[:16]}.pem"
-    path.write_text(certs.pem(root_der))
-    return path
+    # Whole at once: another oracle may be reading it.
+    temporary = pathlib.Path(f"{path}.{threading.get_ident()}")
+    temporary.write_text(certs.pem(root_der))
+    return temporary.replace(path)
 
 
 def _pem_file(name, blocks):
@@ -275,7 +283,9 @@ class NssDatabase:
 
     def add(self, name, cert_der, trust=",,"):
         """Imports a certificate. (exit code, what it said): not 0 where NSS does not take it."""
-        return _run(["certutil", "-A", "-d", f"sql:{self.path}", "-n", name, "-t", trust, "-i", self.file(name, cert_der)])
+        return _run(
+            ["certutil", "-A", "-d", f"sql:{self.path}", "-n", name, "-t", trust, "-i", self.file(name, cert_der)]
+        )
 
     def close(self):
         shutil.rmtree(self.path, ignore_errors=True)
