@@ -893,21 +893,37 @@ static enum leafd_err check_ca_key(const struct reader *reader, const char *name
     return LEAFD_OK;
 }
 
-/* A URL goes into every leaf: printable ASCII with a scheme. */
+/* What is wrong with a URL that goes into every leaf; NULL: nothing. Its characters are those of
+ * RFC 3986 section 2, without the # of a fragment, which is never sent. */
+static const char *fault_of_crl_url(const char *url)
+{
+    static const char marks[] = "-._~:/?[]@!$&'()*+,;=%";
+    const char *host = url + strlen("http://");
+
+    if (strncasecmp(url, "https://", 8) == 0)
+        return "must be an http:// URL: clients do not fetch revocation lists over https, whose "
+               "own certificate they would have to check first";
+    if (strncmp(url, "http://", 7) != 0 || *host == '\0' || strchr("/?:@", *host))
+        return "must be a whole http:// URL, such as http://crl.example.org/ca.crl";
+    for (const char *c = url; *c; c++) {
+        bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
+
+        if (!letter && !(*c >= '0' && *c <= '9') && !strchr(marks, *c))
+            return "holds a character that a URL cannot have; write it as % and two hexadecimal "
+                   "digits";
+    }
+    if (strlen(url) > CONF_URL_MAX)
+        return "is longer than 512 characters";
+    return NULL;
+}
+
 static enum leafd_err check_crl_url(const struct reader *reader)
 {
     const char *url = reader->conf->ca_crl_url;
-    bool good = true;
+    const char *fault = url ? fault_of_crl_url(url) : NULL;
 
-    if (!url)
-        return LEAFD_OK;
-    if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
-        good = false;
-    for (const char *c = url; *c; c++)
-        good = good && *c > 0x20 && *c < 0x7f;
-    if (!good || strlen(url) > 512)
-        return bad_setting(reader, setting_of(reader, "ca.crl_url"), "ca.crl_url",
-                           "must be an http:// or https:// URL in ASCII of at most 512 characters");
+    if (fault)
+        return bad_setting(reader, setting_of(reader, "ca.crl_url"), "ca.crl_url", fault);
     return LEAFD_OK;
 }
 
@@ -1059,6 +1075,7 @@ void conf_free(struct conf *conf)
     free(conf->user_front);
     free(conf->user_signer);
     free(conf->ca_crl_url);
+    free(conf->ca_crl_file);
     free(conf->token_module);
     free(conf->token_env);
     free(conf->pin_file);

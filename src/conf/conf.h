@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
-enum { CONF_CA_MAX = 8, CONF_LISTEN_MAX = 32, CONF_FILE_MAX = 1 << 20 };
+enum { CONF_CA_MAX = 8, CONF_LISTEN_MAX = 32, CONF_FILE_MAX = 1 << 20, CONF_URL_MAX = 512 };
 
 enum conf_leaf_key { CONF_LEAF_KEY_COMPATIBLE, CONF_LEAF_KEY_UPSTREAM, CONF_LEAF_KEY_TYPE };
 enum conf_self_signed {
@@ -72,7 +72,8 @@ struct conf {
     struct conf_ca ca[CONF_CA_MAX];
     size_t ca_count;
     bool ca_append_root;
-    char *ca_crl_url; /* NULL: no CRL distribution point */
+    char *ca_crl_url;  /* NULL: no CRL distribution point */
+    char *ca_crl_file; /* absolute path of the CRL in DER, or NULL */
     enum conf_untrusted untrusted;
     struct conf_ca untrusted_ca; /* CONF_UNTRUSTED_FILE */
 

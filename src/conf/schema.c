@@ -100,7 +100,11 @@ const struct schema_row schema_rows[] = {
      .fallback = "no", .help = "Sends a self-signed root at the end of the chain too."},
     {.name = "ca.crl_url", .type = SCHEMA_TEXT_OR_NONE, .offset = FIELD(ca_crl_url),
      .fallback = "\"\"",
-     .help = "URL of the CA's revocation list, put into every leaf; \"\" is none."},
+     .help = "http:// URL of the CA's revocation list, put into every leaf; \"\" is none."},
+    {.name = "ca.crl_file", .type = SCHEMA_PATH_OR_NONE, .offset = FIELD(ca_crl_file),
+     .fallback = "\"\"",
+     .help = "File with that list in DER: leafctl ca crl writes it, and the admin endpoint serves "
+             "it at /ca.crl; \"\" is none."},
     {.name = "untrusted_ca", .type = SCHEMA_UNTRUSTED_CA, .words = untrusted_words,
      .fallback = "auto",
      .help = "What signs leaves for servers that nobody should trust: a CA made in memory at each "

@@ -80,6 +80,7 @@ static void defaults_are_those_of_the_manual(void **state)
     assert_string_equal(conf->ca[0].key, "pkcs11:token=t;object=ca");
     assert_false(conf->ca_append_root);
     assert_null(conf->ca_crl_url);
+    assert_null(conf->ca_crl_file);
     assert_int_equal(conf->untrusted, CONF_UNTRUSTED_AUTO);
     assert_int_equal(conf->token_access, CONF_ACCESS_AUTO);
     assert_null(conf->pin_file);
@@ -132,6 +133,7 @@ static void every_option_is_taken(void **state)
              "  key: \"pkcs11:token=t\"\n"
              "  append_root: yes\n"
              "  crl_url: http://crl.example/ca.crl\n"
+             "  crl_file: ca.crl\n"
              "untrusted_ca: {certificate: u.pem, key: \"pkcs11:token=u\"}\n"
              "token:\n"
              "  access: native\n"
@@ -173,6 +175,7 @@ static void every_option_is_taken(void **state)
     assert_string_equal(conf->ca[0].certificate, "/x/ca.pem");
     assert_true(conf->ca_append_root);
     assert_string_equal(conf->ca_crl_url, "http://crl.example/ca.crl");
+    assert_string_equal(conf->ca_crl_file, "/etc/leafd/ca.crl");
     assert_int_equal(conf->untrusted, CONF_UNTRUSTED_FILE);
     assert_string_equal(conf->untrusted_ca.certificate, "/etc/leafd/u.pem");
     assert_string_equal(conf->untrusted_ca.key, "pkcs11:token=u");
@@ -340,6 +343,52 @@ static void refusals_name_file_line_key_and_reason(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++)
         refused(rows[i].text, rows[i].sentence);
+}
+
+static void a_crl_url_is_one_that_clients_fetch(void **state)
+{
+    static const char *const good[] = {"http://a", "http://[2001:db8::1]:8080/x%20y?z=1&b=(2)",
+                                       "http://192.0.2.1/ca.crl", "http://crl.example/~a/b,c;d=e"};
+    static const struct {
+        const char *url;
+        const char *sentence;
+    } bad[] = {
+        {"https://crl.example/ca.crl", "over https"},
+        {"HTTPS://crl.example/ca.crl", "over https"},
+        {"ldap://crl.example/ca.crl", "a whole http:// URL"},
+        {"crl.example/ca.crl", "a whole http:// URL"},
+        {"/ca.crl", "a whole http:// URL"},
+        {"http://", "a whole http:// URL"},
+        {"http:///ca.crl", "a whole http:// URL"},
+        {"http://:80/ca.crl", "a whole http:// URL"},
+        {"http://@a/ca.crl", "a whole http:// URL"},
+        {"http://crl.example/a b", "a character that a URL cannot have"},
+        {"http://crl.example/a#b", "a character that a URL cannot have"},
+        {"http://crl.example/<a>", "a character that a URL cannot have"},
+        {"http://crl.example/\xc3\xa9", "a character that a URL cannot have"},
+    };
+    char text[1024];
+    char longest[CONF_URL_MAX + 2] = "http://a/";
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(good); i++) {
+        struct conf *conf;
+
+        snprintf(text, sizeof(text), LEAST "ca.crl_url: \"%s\"\n", good[i]);
+        conf = load(text);
+        assert_string_equal(conf->ca_crl_url, good[i]);
+        conf_free(conf);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        snprintf(text, sizeof(text), LEAST "ca.crl_url: \"%s\"\n", bad[i].url);
+        refused(text, bad[i].sentence);
+    }
+    memset(longest + 9, 'x', CONF_URL_MAX - 9);
+    snprintf(text, sizeof(text), LEAST "ca.crl_url: \"%s\"\n", longest);
+    conf_free(load(text));
+    longest[CONF_URL_MAX] = 'x';
+    snprintf(text, sizeof(text), LEAST "ca.crl_url: \"%s\"\n", longest);
+    refused(text, "longer than 512");
 }
 
 /* `ca.crl_url: …` at the top is the option, as it is for -o; both forms at once are one too many.
@@ -669,6 +718,7 @@ int main(void)
         cmocka_unit_test(values_to_text_and_back),
         cmocka_unit_test(base64_to_the_letter),
         cmocka_unit_test(found_by_option_then_variable),
+        cmocka_unit_test(a_crl_url_is_one_that_clients_fetch),
         cmocka_unit_test(the_sample_is_a_configuration),
         cmocka_unit_test(the_manual_has_every_row),
         cmocka_unit_test(rows_are_sound),
