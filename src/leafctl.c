@@ -16,9 +16,12 @@ enum option_of { /* which commands have it */
                  LIKE = 1 << 0,
                  ISSUE = 1 << 1,
                  CA_INIT = 1 << 2,
-                 CHECK = 1 << 3
+                 CHECK = 1 << 3,
+                 CA_CRL = 1 << 4
 };
 
+/* Several rows may have one name: an option that means something else to another command. They have
+ * the same kind of argument and the same field. */
 struct option_row {
     const char *name;
     char letter;          /* 0: none */
@@ -55,6 +58,11 @@ static const struct option_row options[] = {
      "ec-p256 (default), ec-p384, rsa-2048, rsa-3072 or rsa-4096"},
     {"cn", 0, "TEXT", CA_INIT, FIELD(cn), "the CA's name; default: leafd CA and a short key id"},
     {"days", 0, "N", CA_INIT, FIELD(days), "how long the CA is valid; default: 3650"},
+    {"days", 0, "N", CA_CRL, FIELD(days),
+     "how long the CRL is valid, at most until the CA's end; default: 90"},
+    {"out", 0, "FILE|-", CA_CRL, FIELD(out),
+     "writes there instead of ca.crl_file; - is standard output"},
+    {"format", 0, "pem|der", CA_CRL, FIELD(format), "der (default) or pem; pem needs --out"},
     {"sample", 0, NULL, CHECK, FIELD(sample), "prints a configuration with every option instead"},
 };
 
@@ -73,6 +81,8 @@ static const struct command {
     {"check", ctl_check, false, CHECK, "checks the configuration and the files it names"},
     {"ca init", ctl_ca_init, false, CA_INIT,
      "makes the CA's key in the token, and its certificate; overwrites neither"},
+    {"ca crl", ctl_ca_crl, false, CA_CRL,
+     "signs an empty revocation list (CRL) with the CA's key, for clients that want one"},
     {"ca show", ctl_ca_show, false, 0, "prints what the CA's certificate says"},
     {"token list", ctl_token_list, false, 0, "lists the tokens that the module knows"},
     {"token test", ctl_token_test, false, 0, "opens the CA's key as leafd does, and signs with it"},
@@ -140,13 +150,26 @@ static int try_help(void)
 
 /* ---- the command line ---- */
 
+/* The first row of this name. */
+static size_t first_of(const char *name)
+{
+    size_t i = 0;
+
+    while (strcmp(options[i].name, name) != 0)
+        i++;
+    return i;
+}
+
 /* What getopt is told, from the rows above. */
 static void rows_to_getopt(struct option to[static OPTION_COUNT + 1], char letters[static 64])
 {
+    size_t count = 0;
     size_t used = 0;
 
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        to[i] =
+        if (first_of(options[i].name) != i)
+            continue;
+        to[count++] =
             (struct option){options[i].name, options[i].argument ? required_argument : no_argument,
                             NULL, LONG_BASE + (int)i};
         if (!options[i].letter)
@@ -155,7 +178,7 @@ static void rows_to_getopt(struct option to[static OPTION_COUNT + 1], char lette
         if (options[i].argument)
             letters[used++] = ':';
     }
-    to[OPTION_COUNT] = (struct option){NULL, 0, NULL, 0};
+    to[count] = (struct option){NULL, 0, NULL, 0};
     letters[used] = '\0';
 }
 
@@ -170,18 +193,14 @@ static const struct option_row *row_of(int got)
 
 struct line {
     struct ctl ctl;
-    const struct option_row *of_command; /* one that not every command has */
-    unsigned given;                      /* enum option_of of all that were given */
+    bool given[OPTION_COUNT]; /* by the first row of their name */
     bool help;
     bool version;
 };
 
 static void take(struct line *line, const struct option_row *row, const char *argument)
 {
-    if (row->of != GLOBAL) {
-        line->of_command = row;
-        line->given |= row->of;
-    }
+    line->given[row - options] = true;
     if (row->letter == 'o')
         line->ctl.overrides[line->ctl.override_count++] = argument;
     else if (row->letter == 'h')
@@ -192,6 +211,23 @@ static void take(struct line *line, const struct option_row *row, const char *ar
         *(const char **)((char *)&line->ctl + row->offset) = argument;
     else
         *(bool *)((char *)&line->ctl + row->offset) = true;
+}
+
+/* An option that was given and that the command does not have, or NULL. */
+static const struct option_row *foreign_option(const struct line *line,
+                                               const struct command *command)
+{
+    bool known[OPTION_COUNT] = {false};
+
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (options[i].of == GLOBAL || options[i].of & command->options)
+            known[first_of(options[i].name)] = true;
+    }
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (line->given[i] && !known[i])
+            return &options[i];
+    }
+    return NULL;
 }
 
 /* The command that `words` begin with; *ret_words of them are its name. */
@@ -219,7 +255,7 @@ static int no_command(char **words, int count)
     if (count == 0)
         return print_usage(stderr);
     if (strcmp(words[0], "ca") == 0)
-        return ctl_wrong_usage("ca what? There are ca init and ca show.");
+        return ctl_wrong_usage("ca what? There are ca init, ca crl and ca show.");
     if (strcmp(words[0], "token") == 0)
         return ctl_wrong_usage("token what? There are token list and token test.");
     (void)ctl_wrong_usage("there is no command \"%s\"", words[0]);
@@ -229,6 +265,7 @@ static int no_command(char **words, int count)
 static int run_words(struct line *line, char **words, int count)
 {
     bool wants_help = line->help;
+    const struct option_row *foreign;
     const struct command *command;
     int used = 0;
 
@@ -244,8 +281,9 @@ static int run_words(struct line *line, char **words, int count)
         return no_command(words, count);
     if (wants_help)
         return print_command(command);
-    if (line->given & ~command->options) {
-        (void)ctl_wrong_usage("%s has no option --%s", command->name, line->of_command->name);
+    foreign = foreign_option(line, command);
+    if (foreign) {
+        (void)ctl_wrong_usage("%s has no option --%s", command->name, foreign->name);
         return try_help();
     }
     if (count - used != (command->takes_host ? 1 : 0)) {
@@ -260,7 +298,7 @@ static int run_words(struct line *line, char **words, int count)
 int main(int argc, char **argv)
 {
     struct option long_options[OPTION_COUNT + 1];
-    struct line line = {.given = 0};
+    struct line line = {.help = false};
     char letters[64];
     int code;
     int got;

@@ -29,6 +29,11 @@ int64_t clock_wall_sec(void)
     return (int64_t)now.tv_sec;
 }
 
+int64_t clock_wall_ms(void)
+{
+    return read_us(CLOCK_REALTIME) / 1000;
+}
+
 int64_t clock_mono_ms_of_real(int64_t real_ns)
 {
     int64_t age_us = read_us(CLOCK_REALTIME) - real_ns / 1000;

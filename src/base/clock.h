@@ -13,6 +13,8 @@ int64_t clock_mono_ms(void);
 int64_t clock_mono_us(void);
 /* CLOCK_REALTIME in seconds since 1970. */
 int64_t clock_wall_sec(void);
+/* The same in milliseconds. */
+int64_t clock_wall_ms(void);
 /* What a CLOCK_REALTIME reading in nanoseconds (a kernel timestamp) is on the monotonic clock, in
  * milliseconds; a stamp from the future counts as now. */
 int64_t clock_mono_ms_of_real(int64_t real_ns);

@@ -30,6 +30,7 @@ struct ctl {
     bool sample;
 };
 
+int ctl_ca_crl(const struct ctl *ctl);
 int ctl_ca_init(const struct ctl *ctl);
 int ctl_ca_show(const struct ctl *ctl);
 int ctl_check(const struct ctl *ctl);

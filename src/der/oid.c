@@ -23,6 +23,7 @@ const struct bytes oid_key_usage = OID(ID_CE "\x0f");
 const struct bytes oid_subject_alt_name = OID(ID_CE "\x11");
 const struct bytes oid_issuer_alt_name = OID(ID_CE "\x12");
 const struct bytes oid_basic_constraints = OID(ID_CE "\x13");
+const struct bytes oid_crl_number = OID(ID_CE "\x14");
 const struct bytes oid_name_constraints = OID(ID_CE "\x1e");
 const struct bytes oid_crl_points = OID(ID_CE "\x1f");
 const struct bytes oid_certificate_policies = OID(ID_CE "\x20");

@@ -242,7 +242,8 @@ static enum leafd_err read_basic_constraints(struct bytes value, struct seen *se
     return LEAFD_OK;
 }
 
-static enum leafd_err read_key_usage(struct bytes value, struct seen *seen, struct why *why)
+static enum leafd_err read_key_usage(struct bytes value, struct ca *ca, struct seen *seen,
+                                     struct why *why)
 {
     struct der der = der_of(value);
     struct bytes bits = der_read(&der, DER_BIT_STRING);
@@ -251,6 +252,7 @@ static enum leafd_err read_key_usage(struct bytes value, struct seen *seen, stru
         return fail(why, LEAFD_CONFIG, "the CA's key usage cannot be read");
     seen->key_usage = true;
     seen->cert_sign = bits.data[1] & 0x04; /* bit 5 */
+    ca->crl_sign = bits.data[1] & 0x02;    /* bit 6 */
     return LEAFD_OK;
 }
 
@@ -305,7 +307,7 @@ static enum leafd_err read_extension(const struct cert_extension *extension, str
     if (bytes_equal(extension->oid, oid_basic_constraints))
         return read_basic_constraints(extension->value, seen, why);
     if (bytes_equal(extension->oid, oid_key_usage))
-        return read_key_usage(extension->value, seen, why);
+        return read_key_usage(extension->value, ca, seen, why);
     if (bytes_equal(extension->oid, oid_ext_key_usage))
         return read_ext_key_usage(extension->value, why);
     if (bytes_equal(extension->oid, oid_subject_key_id))

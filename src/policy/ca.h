@@ -28,6 +28,7 @@ struct ca {
     struct bytes algorithm_der; /* whole AlgorithmIdentifier of what it signs */
     struct bytes key_id;        /* SubjectKeyIdentifier as stored, else SHA-1 method 1 */
     bool key_id_was_missing;
+    bool crl_sign; /* its key usage has cRLSign: clients take its CRLs */
     int64_t not_before;
     int64_t not_after;
     /* what is sent behind a leaf: this certificate and its issuers, without a self-signed root

@@ -314,6 +314,7 @@ static void oids_are_right(void **state)
         {&oid_subject_alt_name, "2.5.29.17"},
         {&oid_issuer_alt_name, "2.5.29.18"},
         {&oid_basic_constraints, "2.5.29.19"},
+        {&oid_crl_number, "2.5.29.20"},
         {&oid_name_constraints, "2.5.29.30"},
         {&oid_crl_points, "2.5.29.31"},
         {&oid_certificate_policies, "2.5.29.32"},

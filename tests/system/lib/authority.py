@@ -57,6 +57,7 @@ class Authority:
 
 
 CA_USAGE = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+NO_CRL_SIGN = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
 
 
 class SoftwareAuthority:
@@ -88,7 +89,7 @@ class Intermediate:
     """Another certificate for the key of `authority`, signed by a root whose key is in our memory. `start` and
     `end` are days from now. `cert`, `root` and `pem_file` (both, the CA first)."""
 
-    def __init__(self, authority, folder, name_constraints=None, key_identifier=True, start=-2, end=900):
+    def __init__(self, authority, folder, name_constraints=None, key_identifier=True, start=-2, end=900, usage=CA_USAGE):
         self.token, self.label = authority.token, authority.label
         now = datetime.datetime.utcnow().replace(microsecond=0)
         root_key = ec.generate_private_key(ec.SECP256R1())
@@ -118,7 +119,7 @@ class Intermediate:
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Intermediate of the tests")]), public_key, start, end
         )
         builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True).add_extension(
-            CA_USAGE, critical=True
+            usage, critical=True
         )
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False
