@@ -30,33 +30,11 @@ static void tolerate(struct walk *walk, const char *field)
 
 /* ---- single values ---- */
 
-/* Groups of seven bits, each number in as few octets as it needs (X.690 section 8.19). */
-static bool oid_is_good(struct bytes oid)
-{
-    bool starts = true;
-
-    for (size_t i = 0; i < oid.len; i++) {
-        if (starts && oid.data[i] == 0x80)
-            return false;
-        starts = !(oid.data[i] & 0x80);
-    }
-    return oid.len > 0 && starts;
-}
-
-static bool integer_is_minimal(struct bytes integer)
-{
-    if (integer.len < 2)
-        return integer.len == 1;
-    if (integer.data[0] == 0x00)
-        return integer.data[1] & 0x80;
-    return integer.data[0] != 0xff || !(integer.data[1] & 0x80);
-}
-
 static void check_integer(struct walk *walk, struct bytes integer, const char *field)
 {
     if (integer.len == 0)
         refuse(walk, field);
-    else if (!integer_is_minimal(integer))
+    else if (!der_integer_is_minimal(integer))
         tolerate(walk, field);
 }
 
@@ -155,14 +133,14 @@ static bool any_is_strict(uint8_t tag, struct bytes content)
         return content.len == 1 && (content.data[0] == 0x00 || content.data[0] == 0xff);
     case DER_INTEGER:
     case DER_ENUMERATED:
-        return integer_is_minimal(content);
+        return der_integer_is_minimal(content);
     case DER_BIT_STRING:
         bits_of(&inner, content, "");
         return !inner.bad;
     case DER_NULL:
         return content.len == 0;
     case DER_OID:
-        return oid_is_good(content);
+        return der_oid_is_good(content);
     case DER_UTF8_STRING:
         return is_utf8(content);
     case DER_PRINTABLE_STRING:
@@ -176,6 +154,32 @@ static bool any_is_strict(uint8_t tag, struct bytes content)
         return is_wide(content, 2);
     default:
         return false;
+    }
+}
+
+/* What every reader takes of such a value, though DER asks more: letters of another alphabet,
+ * another TRUE, padding behind the bits. */
+static bool any_is_tolerable(uint8_t tag, struct bytes content)
+{
+    struct walk inner = {.form = DER_FORM_LEGACY};
+
+    switch (tag) {
+    case DER_BOOLEAN:
+        return content.len == 1;
+    case DER_BIT_STRING:
+        bits_of(&inner, content, "");
+        return !inner.bad;
+    case DER_INTEGER:
+    case DER_ENUMERATED:
+    case DER_NULL:
+    case DER_OID:
+        return any_is_strict(tag, content);
+    case DER_UNIVERSAL_STRING:
+        return content.len % 4 == 0;
+    case DER_BMP_STRING:
+        return content.len % 2 == 0;
+    default:
+        return true;
     }
 }
 
@@ -212,11 +216,14 @@ static struct bytes read_algorithm(struct walk *walk, struct der *der, const cha
     uint8_t tag;
     struct bytes content;
 
-    if (!oid_is_good(oid))
+    if (!der_oid_is_good(oid))
         refuse(walk, field);
     if (der_peek(&algorithm) && der_read_any(&algorithm, &tag, &content, NULL) &&
-        !any_is_strict(tag, content))
+        !any_is_strict(tag, content)) {
         tolerate(walk, field);
+        if (!any_is_tolerable(tag, content))
+            refuse(walk, field);
+    }
     if (!der_done(&algorithm))
         refuse(walk, field);
     return whole;
@@ -236,7 +243,7 @@ static void check_rdn(struct walk *walk, enum name_of whose, struct der rdn, con
         struct bytes content = {NULL, 0};
 
         der_read_any(&attribute, &tag, &content, NULL);
-        if (!der_done(&attribute) || !oid_is_good(oid)) {
+        if (!der_done(&attribute) || !der_oid_is_good(oid)) {
             refuse(walk, field);
             return;
         }
@@ -349,7 +356,7 @@ static void read_extension(struct walk *walk, struct der *list, struct cert_exte
             tolerate(walk, "extensions"); /* the DEFAULT, written, or another TRUE */
     }
     ret->value = der_read(&extension, DER_OCTET_STRING);
-    if (!der_done(&extension) || !oid_is_good(ret->oid))
+    if (!der_done(&extension) || !der_oid_is_good(ret->oid))
         refuse(walk, "extensions");
 }
 
@@ -472,4 +479,59 @@ bool cert_name_is_strict(struct bytes whole)
 bool cert_issuer_is_strict(struct bytes whole)
 {
     return name_is_strict(NAME_OF_ISSUER, whole);
+}
+
+/* ---- other kinds of GeneralName than those that leaves get ---- */
+
+/* OtherName: an OID, and [0] around one value of any type. */
+static bool is_other_name(struct bytes content)
+{
+    struct der der = der_of(content);
+    struct bytes oid = der_read(&der, DER_OID);
+    struct der holder = der_enter(&der, DER_CONTEXT_CONSTRUCTED(0));
+    uint8_t tag;
+    struct bytes value;
+
+    return der_oid_is_good(oid) && der_read_any(&holder, &tag, &value, NULL) && der_done(&holder) &&
+           der_done(&der) && any_is_tolerable(tag, value);
+}
+
+/* EDIPartyName: [0] nameAssigner, if it is there, and [1] partyName, a DirectoryString each. */
+static bool is_edi_party_name(struct bytes content)
+{
+    struct der der = der_of(content);
+
+    for (uint8_t n = der_next_is(&der, DER_CONTEXT_CONSTRUCTED(0)) ? 0 : 1; n < 2; n++) {
+        struct der holder = der_enter(&der, DER_CONTEXT_CONSTRUCTED(n));
+        uint8_t tag = 0;
+        struct bytes text;
+
+        der_read_any(&holder, &tag, &text, NULL);
+        if (tag == DER_IA5_STRING || tag == DER_NUMERIC_STRING || !der_done(&holder) ||
+            !string_is_strict(NAME_OF_ISSUER, tag, text))
+            return false;
+    }
+    return der_done(&der);
+}
+
+bool cert_general_name_is_good(uint8_t tag, struct bytes content)
+{
+    switch (tag) {
+    case DER_CONTEXT_CONSTRUCTED(0):
+        return is_other_name(content);
+    case DER_CONTEXT(1):             /* rfc822Name */
+    case DER_CONTEXT(2):             /* dNSName */
+    case DER_CONTEXT_CONSTRUCTED(3): /* x400Address: nobody looks inside */
+    case DER_CONTEXT(6):             /* uniformResourceIdentifier */
+    case DER_CONTEXT(7):             /* iPAddress */
+        return true;
+    case DER_CONTEXT_CONSTRUCTED(4): /* directoryName */
+        return cert_issuer_is_strict(content);
+    case DER_CONTEXT_CONSTRUCTED(5):
+        return is_edi_party_name(content);
+    case DER_CONTEXT(8): /* registeredID */
+        return der_oid_is_good(content);
+    default:
+        return false;
+    }
 }

@@ -53,3 +53,6 @@ bool cert_name_is_strict(struct bytes whole);
 /* The same of an issuer, as DER_FORM_STRICT takes it: order and the alphabets of its strings are
  * its CA's affair. */
 bool cert_issuer_is_strict(struct bytes whole);
+/* Is it one of the CHOICE GeneralName (RFC 5280 section 4.2.1.6), and of its type's form, as far as
+ * every reader looks? What a dNSName or an iPAddress says is not looked at. */
+bool cert_general_name_is_good(uint8_t tag, struct bytes content);

@@ -56,6 +56,18 @@ static size_t read_length(const uint8_t *at, size_t room, size_t *ret_len)
     return 1 + octets;
 }
 
+/* Tag number 31 announces the long form, octet 0 is the end of contents of BER. Of the universal
+ * types SEQUENCE and SET are constructed; a string in pieces is BER. (EXTERNAL, EMBEDDED PDV and
+ * CHARACTER STRING, which are constructed too, stand in no certificate.) */
+static bool is_der_tag(uint8_t tag)
+{
+    if (tag == 0 || (tag & 0x1f) == 0x1f)
+        return false;
+    if (tag & 0xc0)
+        return true;
+    return tag == DER_SEQUENCE || tag == DER_SET || (tag < 0x20 && tag != 0x10 && tag != 0x11);
+}
+
 bool der_read_any(struct der *der, uint8_t *ret_tag, struct bytes *ret_content,
                   struct bytes *ret_whole)
 {
@@ -66,8 +78,7 @@ bool der_read_any(struct der *der, uint8_t *ret_tag, struct bytes *ret_content,
 
     if (der->failed)
         return false;
-    /* tag number 31 announces the long form; octet 0 is the end of contents of BER */
-    if (room < 2 || (at[0] & 0x1f) == 0x1f || at[0] == 0)
+    if (room < 2 || !is_der_tag(at[0]))
         goto bad;
     head = read_length(at + 1, room - 1, &len);
     if (head == 0)
@@ -118,4 +129,25 @@ struct der der_enter(struct der *der, uint8_t tag)
 
     inner.failed = der->failed;
     return inner;
+}
+
+bool der_oid_is_good(struct bytes oid)
+{
+    bool starts = true;
+
+    for (size_t i = 0; i < oid.len; i++) {
+        if (starts && oid.data[i] == 0x80)
+            return false;
+        starts = !(oid.data[i] & 0x80);
+    }
+    return oid.len > 0 && starts;
+}
+
+bool der_integer_is_minimal(struct bytes integer)
+{
+    if (integer.len < 2)
+        return integer.len == 1;
+    if (integer.data[0] == 0x00)
+        return integer.data[1] & 0x80;
+    return integer.data[0] != 0xff || !(integer.data[1] & 0x80);
 }

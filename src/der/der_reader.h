@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A strict cursor over DER (X.690): definite, minimal lengths, low tag numbers, bounds. The first
- * fault sticks: every later read gives nothing, and the caller looks once at the end.
+/* A strict cursor over DER (X.690): definite, minimal lengths, low tag numbers, strings in one
+ * piece, bounds. The first fault sticks: every later read gives nothing, and the caller looks once
+ * at the end.
  *
  * Threads: no shared state. Everything read is borrowed from the input. */
 #pragma once
@@ -55,3 +56,10 @@ bool der_next_is(const struct der *der, uint8_t tag);
 bool der_done(const struct der *der);
 /* Marks a fault of the caller's finding. */
 void der_fail(struct der *der);
+
+/* What content has to be, for types that many readers meet. */
+
+/* Groups of seven bits, each number in as few octets as it needs (X.690 section 8.19). */
+bool der_oid_is_good(struct bytes oid);
+/* In as few octets as it needs, and at least one (section 8.3). */
+bool der_integer_is_minimal(struct bytes integer);

@@ -67,6 +67,9 @@ static void bad_elements(void **state)
         BYTES("\x1f\x01\x00"),     /* long tag number */
         BYTES("\xbf\x81\x01\x00"), /* long tag number, context */
         BYTES("\x00\x00"),         /* end of contents */
+        BYTES("\x24\x00"),         /* an OCTET STRING in pieces */
+        BYTES("\x10\x00"),         /* a SEQUENCE that is not constructed */
+        BYTES("\x11\x00"),
     };
 
     (void)state;
@@ -654,7 +657,24 @@ static void forms(void **state)
         {ALGORITHM, BYTES("\x30\x02\x06\x00"), LEAFD_MALFORMED, LEAFD_MALFORMED},
         {ALGORITHM, BYTES("\x30\x00"), LEAFD_MALFORMED, LEAFD_MALFORMED},
         {ALGORITHM, BYTES("\x30\x07\x06\x03\x2b\x65\x70\x05\x00"), LEAFD_OK, LEAFD_OK},
-        {ALGORITHM, BYTES("\x30\x08\x06\x03\x2b\x65\x70\x05\x01\x00"), LEAFD_MALFORMED, LEAFD_OK},
+        {ALGORITHM, BYTES("\x30\x08\x06\x03\x2b\x65\x70\x05\x01\x00"), LEAFD_MALFORMED,
+         LEAFD_MALFORMED}, /* a NULL that says something */
+        {ALGORITHM, BYTES("\x30\x08\x06\x03\x2b\x65\x70\x01\x01\x01"), LEAFD_MALFORMED, LEAFD_OK},
+        {ALGORITHM, BYTES("\x30\x07\x06\x03\x2b\x65\x70\x01\x00"), LEAFD_MALFORMED,
+         LEAFD_MALFORMED},
+        {ALGORITHM, BYTES("\x30\x09\x06\x03\x2b\x65\x70\x03\x02\x01\x41"), LEAFD_MALFORMED,
+         LEAFD_OK}, /* a padding bit is set */
+        {ALGORITHM, BYTES("\x30\x09\x06\x03\x2b\x65\x70\x03\x02\x08\x41"), LEAFD_MALFORMED,
+         LEAFD_MALFORMED},
+        {ALGORITHM, BYTES("\x30\x09\x06\x03\x2b\x65\x70\x02\x02\x00\x01"), LEAFD_MALFORMED,
+         LEAFD_MALFORMED},
+        {ALGORITHM, BYTES("\x30\x08\x06\x03\x2b\x65\x70\x06\x01\x80"), LEAFD_MALFORMED,
+         LEAFD_MALFORMED},
+        {ALGORITHM, BYTES("\x30\x08\x06\x03\x2b\x65\x70\x0c\x01\xff"), LEAFD_MALFORMED, LEAFD_OK},
+        {ALGORITHM, BYTES("\x30\x08\x06\x03\x2b\x65\x70\x1e\x01\x41"), LEAFD_MALFORMED,
+         LEAFD_MALFORMED},
+        {ALGORITHM, BYTES("\x30\x08\x06\x03\x2b\x65\x70\x1c\x01\x41"), LEAFD_MALFORMED,
+         LEAFD_MALFORMED},
         {ALGORITHM, BYTES("\x30\x09\x06\x03\x2b\x65\x70\x05\x00\x05\x00"), LEAFD_MALFORMED,
          LEAFD_MALFORMED},
         /* names */
@@ -687,6 +707,10 @@ static void forms(void **state)
          LEAFD_MALFORMED, LEAFD_OK},
         {SUBJECT, BYTES("\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x06\x01\x41"),
          LEAFD_MALFORMED, LEAFD_OK}, /* no string */
+        {SUBJECT, BYTES("\x30\x0e\x31\x0c\x30\x0a\x06\x03\x55\x04\x03\x2c\x03\x0c\x01\x41"),
+         LEAFD_MALFORMED, LEAFD_MALFORMED}, /* a string in pieces */
+        {SUBJECT, BYTES("\x30\x0b\x31\x09\x30\x07\x06\x03\x55\x04\x03\x10\x00"), LEAFD_MALFORMED,
+         LEAFD_MALFORMED}, /* a SEQUENCE that is not constructed */
         {SUBJECT, BYTES("\x31\x00"), LEAFD_MALFORMED, LEAFD_MALFORMED},
         /* validity */
         {VALIDITY, BYTES("\x30\x0f" UTC), LEAFD_MALFORMED, LEAFD_MALFORMED},
