@@ -352,25 +352,6 @@ static enum leafd_err drop_twins(struct name *names, size_t *count)
     return LEAFD_OK;
 }
 
-/* One GeneralName (RFC 5280 section 4.2.1.6): true for a tag that the CHOICE has. */
-static bool is_general_name(uint8_t tag)
-{
-    switch (tag) {
-    case DER_CONTEXT_CONSTRUCTED(0): /* otherName */
-    case DER_CONTEXT(1):             /* rfc822Name */
-    case DER_CONTEXT(2):             /* dNSName */
-    case DER_CONTEXT_CONSTRUCTED(3): /* x400Address */
-    case DER_CONTEXT_CONSTRUCTED(4): /* directoryName */
-    case DER_CONTEXT_CONSTRUCTED(5): /* ediPartyName */
-    case DER_CONTEXT(6):             /* uniformResourceIdentifier */
-    case DER_CONTEXT(7):             /* iPAddress */
-    case DER_CONTEXT(8):             /* registeredID */
-        return true;
-    default:
-        return false;
-    }
-}
-
 static bool is_wanted_name(uint8_t tag)
 {
     return tag == DER_CONTEXT(2) || tag == DER_CONTEXT(7);
@@ -386,7 +367,7 @@ static long count_names(struct bytes value)
     long count = 0;
 
     while (der_peek(&list)) {
-        if (!der_read_any(&list, &tag, &content, NULL) || !is_general_name(tag))
+        if (!der_read_any(&list, &tag, &content, NULL) || !cert_general_name_is_good(tag, content))
             return -1;
         count += is_wanted_name(tag);
     }
@@ -474,8 +455,14 @@ static unsigned look_at_basic_constraints(struct bytes value)
         if (is_ca.data[0] != 0xff)
             flags |= UPSTREAM_ODD_FORMS;
     }
-    if (der_next_is(&constraints, DER_INTEGER))
-        der_read(&constraints, DER_INTEGER);
+    if (der_next_is(&constraints, DER_INTEGER)) {
+        struct bytes path_len = der_read(&constraints, DER_INTEGER);
+
+        if (path_len.len == 0)
+            return flags | UPSTREAM_UNKNOWN_CRITICAL;
+        if (!der_integer_is_minimal(path_len))
+            flags |= UPSTREAM_ODD_FORMS;
+    }
     return der_done(&constraints) && der_done(&der) ? flags : flags | UPSTREAM_UNKNOWN_CRITICAL;
 }
 
@@ -504,6 +491,8 @@ static unsigned look_at_ext_key_usage(struct bytes value)
     while (der_peek(&list)) {
         struct bytes oid = der_read(&list, DER_OID);
 
+        if (!der_oid_is_good(oid))
+            return UPSTREAM_UNKNOWN_CRITICAL;
         for_tls |= bytes_equal(oid, oid_server_auth) || bytes_equal(oid, oid_any_usage);
     }
     if (!der_done(&list) || !der_done(&der))

@@ -236,6 +236,8 @@ static void flags_of_extensions(void **state)
         {"basicConstraints", "DER:3003010101", UPSTREAM_CA_TRUE | UPSTREAM_ODD_FORMS},
         {"basicConstraints", "DER:30050101ff0500", UPSTREAM_CA_TRUE | UPSTREAM_UNKNOWN_CRITICAL},
         {"basicConstraints", "DER:0101ff", UPSTREAM_UNKNOWN_CRITICAL},
+        {"basicConstraints", "DER:30050101ff0200", UPSTREAM_CA_TRUE | UPSTREAM_UNKNOWN_CRITICAL},
+        {"basicConstraints", "DER:30070101ff02020001", UPSTREAM_CA_TRUE | UPSTREAM_ODD_FORMS},
         {"1.2.3.4", "DER:0500", 0},
         {"1.2.3.4", "critical,DER:0500", UPSTREAM_UNKNOWN_CRITICAL},
         {"nsCertType", "critical,server", UPSTREAM_UNKNOWN_CRITICAL},
@@ -429,6 +431,18 @@ static void san_names(void **state)
         {"DER:30038202", NULL, 0},
         {"DER:30038201610500", NULL, 0},
         {"DER:3080820161", NULL, 0},
+        /* kinds of names that nobody copies have to be in their form all the same */
+        {"DER:300da00806022a03a0020500820161", "a", 0},  /* otherName */
+        {"DER:300da00806022a03a0020501820161", NULL, 0}, /* its NULL says something */
+        {"DER:3009a00406022a03820161", NULL, 0},         /* no value */
+        {"DER:3007a4023000820161", "a", 0},              /* directoryName */
+        {"DER:3007a4023100820161", NULL, 0},
+        {"DER:3005a300820161", "a", 0},           /* x400Address */
+        {"DER:300aa505a1030c0162820161", "a", 0}, /* ediPartyName */
+        {"DER:300fa50aa0030c0161a1030c0162820161", "a", 0},
+        {"DER:300aa505a0030c0161820161", NULL, 0}, /* without partyName */
+        {"DER:300aa505a103160162820161", NULL, 0},
+        {"DER:3006880180820161", NULL, 0}, /* registeredID */
         {"DER:0403820161", NULL, 0},
     };
 
