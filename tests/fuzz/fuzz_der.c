@@ -15,12 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
-
 static bool lies_in(struct bytes inner, struct bytes outer)
 {
     return inner.len == 0 || (inner.data >= outer.data && inner.data <= outer.data + outer.len &&

@@ -10,12 +10,6 @@
 #include <msgpack.h>
 #include <stdlib.h>
 
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
-
 static void write_and_read_again(const struct request *from)
 {
     static uint8_t out[WIRE_DATAGRAM_MAX];

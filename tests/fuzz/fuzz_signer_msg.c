@@ -39,12 +39,6 @@ static const uint8_t ca_der[] = {
     0xca, 0x4c, 0x18,
 };
 
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
-
 static void must_equal(struct bytes input, const uint8_t *written, size_t len)
 {
     must(bytes_equal(input, (struct bytes){written, len}));

@@ -10,12 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
-
 static void check_names(const struct upstream *upstream)
 {
     must(upstream->name_count <= UPSTREAM_NAMES_MAX);
