@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from lib import certs, checks, choices, der, oracles
+from lib import certs, choices, der, oracles
 from lib.authority import SoftwareAuthority
 from lib.certs import DAY, upstream
 from lib.client import by_ids, mimic

@@ -12,7 +12,8 @@ stands for no host. What each of them looks at:
 
     openssl       everything, RFC 5280 to the letter (-x509_strict), keys as TLS clients do (-auth_level 2)
     gnutls        everything; only new releases of certtool can be asked about another time than now
-    nss           everything but the host: certutil has no way to ask for it (LOOKS_AT_THE_HOST);
+    nss           everything but the host: certutil has no way to ask for it (LOOKS_AT_THE_HOST;
+                  test_tls_clients.py shows what the TLS of NSS makes of names);
                   a leaf that begins within the next day is good
     cryptography  everything, with the profile of the public web; runs in a Python of its own, since
                   Debian 12's python3-cryptography has no verifier yet (ORACLE_PYTHON)
