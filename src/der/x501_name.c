@@ -3,21 +3,70 @@
 
 #include "der/der_reader.h"
 
-enum { FOLD_MAX = 512 };
+enum { TEXT_MAX = 512, FOLD_MAX = 2 * TEXT_MAX /* Latin-1 doubles in UTF-8 */ };
+
+/* Octets of one character in a string of this type. */
+static size_t width_of(uint8_t tag)
+{
+    return tag == DER_UNIVERSAL_STRING ? 4 : tag == DER_BMP_STRING ? 2 : 1;
+}
+
+/* One character as UTF-8, of strings whose types have another encoding (T61String is taken for
+ * Latin-1, as clients take it); the octet as it is of all others. */
+static size_t utf8_of(uint8_t tag, const uint8_t *at, uint8_t out[static 4])
+{
+    uint32_t code = 0;
+
+    for (size_t i = 0; i < width_of(tag); i++)
+        code = code << 8 | at[i];
+    if (code < 0x80 || (width_of(tag) == 1 && tag != DER_T61_STRING)) {
+        out[0] = (uint8_t)code;
+        return 1;
+    }
+    if (code < 0x800) {
+        out[0] = (uint8_t)(0xc0 | code >> 6);
+        out[1] = (uint8_t)(0x80 | (code & 0x3f));
+        return 2;
+    }
+    if (code < 0x10000) {
+        out[0] = (uint8_t)(0xe0 | code >> 12);
+        out[1] = (uint8_t)(0x80 | (code >> 6 & 0x3f));
+        out[2] = (uint8_t)(0x80 | (code & 0x3f));
+        return 3;
+    }
+    out[0] = (uint8_t)(0xf0 | (code >> 18 & 0x07));
+    out[1] = (uint8_t)(0x80 | (code >> 12 & 0x3f));
+    out[2] = (uint8_t)(0x80 | (code >> 6 & 0x3f));
+    out[3] = (uint8_t)(0x80 | (code & 0x3f));
+    return 4;
+}
+
+static bool is_space(uint8_t c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 /* A string as X.500 compares it: letters in one case, runs of spaces as one, none at the ends. */
-static struct bytes fold(struct bytes text, uint8_t out[static FOLD_MAX])
+static struct bytes fold(uint8_t tag, struct bytes text, uint8_t out[static FOLD_MAX])
 {
+    size_t width = width_of(tag);
     size_t len = 0;
 
-    if (text.len > FOLD_MAX)
+    if (text.len > TEXT_MAX || text.len % width != 0)
         return text;
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.data[i];
+    for (size_t i = 0; i < text.len; i += width) {
+        uint8_t c[4];
+        size_t c_len = utf8_of(tag, text.data + i, c);
 
-        if (c == ' ' && (len == 0 || out[len - 1] == ' '))
+        if (is_space(c[0])) {
+            if (len > 0 && out[len - 1] != ' ')
+                out[len++] = ' ';
             continue;
-        out[len++] = c >= 'A' && c <= 'Z' ? (uint8_t)(c + ('a' - 'A')) : c;
+        }
+        if (c[0] >= 'A' && c[0] <= 'Z')
+            c[0] = (uint8_t)(c[0] + ('a' - 'A'));
+        for (size_t k = 0; k < c_len; k++)
+            out[len++] = c[k];
     }
     while (len > 0 && out[len - 1] == ' ')
         len--;
@@ -30,11 +79,11 @@ static bool same_attribute(struct der *a, struct der *b)
     struct der in_a = der_enter(a, DER_SEQUENCE), in_b = der_enter(b, DER_SEQUENCE);
     struct bytes type_a = der_read(&in_a, DER_OID), type_b = der_read(&in_b, DER_OID);
     struct bytes text_a, text_b;
-    uint8_t tag, room_a[FOLD_MAX], room_b[FOLD_MAX];
+    uint8_t tag_a, tag_b, room_a[FOLD_MAX], room_b[FOLD_MAX];
 
-    return bytes_equal(type_a, type_b) && der_read_any(&in_a, &tag, &text_a, NULL) &&
-           der_read_any(&in_b, &tag, &text_b, NULL) &&
-           bytes_equal(fold(text_a, room_a), fold(text_b, room_b));
+    return bytes_equal(type_a, type_b) && der_read_any(&in_a, &tag_a, &text_a, NULL) &&
+           der_read_any(&in_b, &tag_b, &text_b, NULL) &&
+           bytes_equal(fold(tag_a, text_a, room_a), fold(tag_b, text_b, room_b));
 }
 
 bool x501_name_equal(struct bytes a, struct bytes b)

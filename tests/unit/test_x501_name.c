@@ -14,6 +14,7 @@ struct attribute {
     uint8_t tag;
     const char *text;
     bool same_rdn; /* in one SET with the one before it */
+    size_t len;    /* of the text; 0: to its NUL */
 };
 
 static struct bytes name_of(const struct attribute attribute[ATTRIBUTES_MAX], uint8_t *room)
@@ -27,7 +28,10 @@ static struct bytes name_of(const struct attribute attribute[ATTRIBUTES_MAX], ui
 
         if (!attribute[i].type)
             continue;
-        der_put_element(&writer, attribute[i].tag, bytes_of(attribute[i].text));
+        der_put_element(&writer, attribute[i].tag,
+                        attribute[i].len
+                            ? (struct bytes){(const uint8_t *)attribute[i].text, attribute[i].len}
+                            : bytes_of(attribute[i].text));
         der_put_element(&writer, DER_OID, *attribute[i].type);
         der_wrap(&writer, DER_SEQUENCE, mark);
         if (attribute[i].same_rdn)
@@ -55,8 +59,8 @@ static bool equal(const struct attribute a[ATTRIBUTES_MAX],
 
 static bool equal_texts(const char *a, const char *b)
 {
-    struct attribute of_a[ATTRIBUTES_MAX] = {{&oid_common_name, DER_UTF8_STRING, a, false}};
-    struct attribute of_b[ATTRIBUTES_MAX] = {{&oid_common_name, DER_PRINTABLE_STRING, b, false}};
+    struct attribute of_a[ATTRIBUTES_MAX] = {{&oid_common_name, DER_UTF8_STRING, a, false, 0}};
+    struct attribute of_b[ATTRIBUTES_MAX] = {{&oid_common_name, DER_PRINTABLE_STRING, b, false, 0}};
 
     return equal(of_a, of_b);
 }
@@ -73,6 +77,33 @@ static void texts_are_folded(void **state)
     assert_false(equal_texts("Test CA", "Test CAs"));
     assert_false(equal_texts("@", "`")); /* next to the letters, and no letters */
     assert_false(equal_texts("[", "{"));
+}
+
+static bool equal_typed(uint8_t tag, const char *text, size_t len, const char *utf8)
+{
+    struct attribute of_a[ATTRIBUTES_MAX] = {{&oid_common_name, tag, text, false, len}};
+    struct attribute of_b[ATTRIBUTES_MAX] = {{&oid_common_name, DER_UTF8_STRING, utf8, false, 0}};
+
+    return equal(of_a, of_b);
+}
+
+static void string_types_do_not_matter(void **state)
+{
+    char wide[512];
+
+    (void)state;
+    assert_true(equal_typed(DER_BMP_STRING, "\0L\0e\0a\0f", 8, "leaf"));
+    assert_true(equal_typed(DER_BMP_STRING, "\0 \0A\0\t\0 \0B", 10, "a b"));
+    assert_true(equal_typed(DER_BMP_STRING, "\0\xe9\x4e\x2d", 4, "\xc3\xa9\xe4\xb8\xad"));
+    assert_true(equal_typed(DER_UNIVERSAL_STRING, "\0\0\0L\0\x01\xf6\x00", 8, "l\xf0\x9f\x98\x80"));
+    assert_true(equal_typed(DER_T61_STRING, "Caf\xe9", 4, "caf\xc3\xa9"));
+    assert_true(equal_typed(DER_IA5_STRING, "LEAF", 4, "leaf"));
+    assert_false(equal_typed(DER_BMP_STRING, "\0L\0e\0a\0f", 8, "lea"));
+    assert_false(equal_typed(DER_BMP_STRING, "\0L\0e\0a\0f\0", 9, "leaf")); /* half a character */
+    assert_false(equal_typed(DER_BMP_STRING, "Leaf", 4, "leaf"));
+    assert_true(equal_typed(DER_UTF8_STRING, "\xff\xfe", 2, "\xff\xfe")); /* as it stands */
+    memset(wide, 0x4e, sizeof(wide)); /* 256 characters of three octets each */
+    assert_false(equal_typed(DER_BMP_STRING, wide, sizeof(wide), "\xe4\xb9\x8e"));
 }
 
 /* A text of more than 512 octets is compared as it stands. */
@@ -92,10 +123,10 @@ static void long_texts_are_not_folded(void **state)
 
 static void structure_counts(void **state)
 {
-    const struct attribute cn = {&oid_common_name, DER_UTF8_STRING, "a", false};
-    const struct attribute country = {&oid_country, DER_PRINTABLE_STRING, "DE", false};
-    const struct attribute with = {&oid_country, DER_PRINTABLE_STRING, "DE", true};
-    const struct attribute none = {NULL, 0, NULL, false};
+    const struct attribute cn = {&oid_common_name, DER_UTF8_STRING, "a", false, 0};
+    const struct attribute country = {&oid_country, DER_PRINTABLE_STRING, "DE", false, 0};
+    const struct attribute with = {&oid_country, DER_PRINTABLE_STRING, "DE", true, 0};
+    const struct attribute none = {NULL, 0, NULL, false, 0};
 
     (void)state;
 #define NAME(...) ((const struct attribute[ATTRIBUTES_MAX]){__VA_ARGS__})
@@ -108,7 +139,7 @@ static void structure_counts(void **state)
     assert_false(equal(NAME(cn), NAME(cn, with)));          /* an attribute more in it */
     assert_false(equal(NAME(cn, country), NAME(cn, with))); /* the same in two RDNs, and in one */
     assert_false(equal(NAME(cn, country), NAME(country, cn)));
-    assert_false(equal(NAME(cn), NAME({&oid_serial_number, DER_UTF8_STRING, "a", false})));
+    assert_false(equal(NAME(cn), NAME({&oid_serial_number, DER_UTF8_STRING, "a", false, 0})));
 #undef NAME
 }
 
@@ -135,6 +166,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_are_folded),
+        cmocka_unit_test(string_types_do_not_matter),
         cmocka_unit_test(long_texts_are_not_folded),
         cmocka_unit_test(structure_counts),
         cmocka_unit_test(what_is_no_name_equals_nothing),
