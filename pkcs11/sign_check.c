@@ -79,6 +79,8 @@ static enum leafd_err check_subject(const struct sign_check *check, const struct
         (void)der_read(&name, DER_SET);
     if (rdns > RDNS_MAX)
         return refuse(why, "subject: more than 32 RDNs");
+    if (!*ret_empty && ca_constrains_subject(ca))
+        return refuse(why, "subject: the CA's name constraints leave only an empty one");
     if (x501_name_equal(tbs->subject, ca->subject))
         return refuse(why, "subject: the CA's own");
     for (size_t i = 0; i < check->cas->count && !*ret_empty; i++)

@@ -69,8 +69,8 @@ void ctl_ca_write(const struct ca *ca, const char *file, struct json *json)
     json_string(json, "subject", texts.subject);
     json_string(json, "key_type", texts.key);
     json_string(json, "key_id", texts.key_id);
-    json_string(json, "not_before", ctl_time_json(ca->not_before, time));
-    json_string(json, "not_after", ctl_time_json(ca->not_after, time));
+    json_string(json, "not_before", ctl_time_json(ca->own_not_before, time));
+    json_string(json, "not_after", ctl_time_json(ca->own_not_after, time));
     json_bool(json, "valid_now", ca_is_valid_at(ca, clock_wall_sec()));
     json_uint(json, "chain_sent", ca->chain_count);
     json_string(json, "sha256", texts.fingerprint);
@@ -88,13 +88,20 @@ void ctl_ca_print(const struct ca *ca, const char *file)
     ctl_print_row("  subject", texts.subject);
     ctl_print_row("  key type", texts.key);
     ctl_print_row("  key id", texts.key_id);
-    ctl_print_row("  not before", ctl_time(ca->not_before, time));
-    ctl_print_row("  not after", ctl_time(ca->not_after, time));
+    ctl_print_row("  not before", ctl_time(ca->own_not_before, time));
+    ctl_print_row("  not after", ctl_time(ca->own_not_after, time));
     ctl_print_row("  SHA-256", texts.fingerprint);
-    if (now > ca->not_after)
+    if (now > ca->own_not_after)
         puts("  This CA has expired: leafd refuses to issue with it.");
-    else if (now < ca->not_before)
+    else if (now < ca->own_not_before)
         puts("  This CA is not valid yet.");
+    else if (now > ca->not_after)
+        puts("  An issuer of this CA has expired: leafd refuses to issue with it.");
+    else if (now < ca->not_before)
+        puts("  An issuer of this CA is not valid yet.");
+    else if (ca->not_after < ca->own_not_after)
+        printf("  No leaf is valid beyond %s, when an issuer of this CA expires.\n",
+               ctl_time(ca->not_after, time));
     if (ca->key_id_was_missing)
         puts("  The certificate has no subject key identifier; the one shown is computed.");
 }

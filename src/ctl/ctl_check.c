@@ -166,17 +166,25 @@ static void find_policy(struct findings *to, const struct conf *conf)
 static void find_in_ca(struct findings *to, const struct ca *ca, const char *file)
 {
     int64_t now = clock_wall_sec();
+    bool by_issuer = now > ca->not_after    ? ca->not_after < ca->own_not_after
+                     : now < ca->not_before ? ca->not_before > ca->own_not_before
+                                            : ca->not_after < ca->own_not_after;
+    const char *whose = by_issuer ? "has an issuer that " : "";
     char time[CTL_TIME_SIZE];
 
     if (now > ca->not_after)
-        find(to, false, "%s has expired on %s: leafd would start and refuse to issue", file,
-             ctl_time(ca->not_after, time));
+        find(to, false, "%s %shas expired on %s: leafd would start and refuse to issue", file,
+             whose, ctl_time(ca->not_after, time));
     else if (now < ca->not_before)
-        find(to, false, "%s is not valid before %s: leafd would start and refuse to issue", file,
-             ctl_time(ca->not_before, time));
+        find(to, false, "%s %sis not valid before %s: leafd would start and refuse to issue", file,
+             whose, ctl_time(ca->not_before, time));
     else if (ca->not_after - now < (int64_t)30 * 86400)
-        find(to, false, "%s expires on %s: no leaf is valid for longer", file,
+        find(to, false, "%s %sexpires on %s: no leaf is valid for longer", file, whose,
              ctl_time(ca->not_after, time));
+    if (now > ca->root_not_after)
+        find(to, false,
+             "%s: the root in it has expired on %s; clients with a newer one do not mind", file,
+             ctl_time(ca->root_not_after, time));
     if (ca->key_id_was_missing)
         find(to, false, "%s has no subject key identifier", file);
     if (ca->key_type == KEY_TYPE_ED25519)

@@ -39,13 +39,9 @@ static struct bytes host_subject(const struct name *host, uint8_t room[static MI
 static bool is_cn_constrained(const struct plan *plan)
 {
     struct plan_names names;
-    bool constrained = false;
+    bool constrained = ca_constrains(plan->ca, NAME_DNS);
     bool has_dns = false;
 
-    for (size_t i = 0; i < plan->ca->permitted_count; i++)
-        constrained |= plan->ca->permitted[i].kind == NAME_DNS;
-    for (size_t i = 0; i < plan->ca->excluded_count; i++)
-        constrained |= plan->ca->excluded[i].kind == NAME_DNS;
     if (!constrained || plan_names(plan, &names) != LEAFD_OK)
         return constrained;
     for (size_t i = 0; i < names.count; i++)
@@ -63,7 +59,7 @@ struct bytes mimic_subject(const struct plan *plan, uint8_t room[static MIMIC_SU
     else
         subject = host_subject(&plan->host, room);
     if (subject.len <= MIMIC_EMPTY_LEN || x501_name_equal(subject, plan->ca->subject) ||
-        is_cn_constrained(plan))
+        ca_constrains_subject(plan->ca) || is_cn_constrained(plan))
         return empty_name();
     return subject;
 }

@@ -4,350 +4,23 @@
 #include "policy/ca.h"
 
 #include "der/cert_fields.h"
-#include "der/der_reader.h"
-#include "der/oid.h"
+#include "der/x501_name.h"
+#include "policy/ca_extensions.h"
+#include "policy/cert_list.h"
+#include "wire/request.h"
 
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <openssl/x509v3.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum { CERTS_MAX = CA_CHAIN_MAX + 1, KEY_ID_MAX = 64, RSA_BITS_MIN = 2048, RSA_BITS_MAX = 4096 };
-
-/* The certificates of a CA's file, the CA first. */
-struct cert_list {
-    struct bytes der[CERTS_MAX]; /* heap */
-    X509 *cert[CERTS_MAX];
-    size_t count;
+enum {
+    RSA_BITS_MIN = 2048,
+    RSA_BITS_MAX = 4096,
+    SIGNATURE_BITS_MIN = 80, /* security bits of a signature: SHA-1 has fewer */
+    REPLY_OTHERS_MAX = 4096  /* what a reply needs besides the chain: a leaf, its key, the host */
 };
-
-/* What the walk over the CA's extensions has met. */
-struct seen {
-    bool ca_true;
-    bool key_usage;
-    bool cert_sign;
-};
-
-static void cert_list_clear(struct cert_list *list)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        free((void *)list->der[i].data);
-        X509_free(list->cert[i]);
-    }
-}
-
-/* ---- reading the file ---- */
-
-static enum leafd_err list_add(struct cert_list *list, struct bytes der, struct why *why)
-{
-    const uint8_t *at = der.data;
-    struct bytes copy;
-    X509 *cert;
-
-    if (list->count == CERTS_MAX)
-        return fail(why, LEAFD_CONFIG, "the CA's file holds more than %d certificates", CERTS_MAX);
-    if (der.len > CERT_SIZE_MAX)
-        return fail(why, LEAFD_CONFIG, "certificate %zu of the CA's file is too large",
-                    list->count + 1);
-    cert = d2i_X509(NULL, &at, (long)der.len);
-    if (!cert || at != der.data + der.len) {
-        X509_free(cert);
-        return fail(why, LEAFD_CONFIG, "certificate %zu of the CA's file cannot be read",
-                    list->count + 1);
-    }
-    copy = bytes_copy(der);
-    if (!copy.data) {
-        X509_free(cert);
-        return LEAFD_NOMEM;
-    }
-    list->der[list->count] = copy;
-    list->cert[list->count++] = cert;
-    return LEAFD_OK;
-}
-
-/* One PEM block; blocks that are no certificates (keys, parameters) are passed over. */
-static enum leafd_err list_add_block(struct cert_list *list, BIO *bio, bool *ret_end,
-                                     struct why *why)
-{
-    enum leafd_err err = LEAFD_OK;
-    char *name = NULL;
-    char *header = NULL;
-    unsigned char *data = NULL;
-    long len = 0;
-
-    if (PEM_read_bio(bio, &name, &header, &data, &len) != 1) {
-        if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-            return fail(why, LEAFD_CONFIG, "the CA's file is no good PEM behind certificate %zu",
-                        list->count);
-        *ret_end = true;
-        return LEAFD_OK;
-    }
-    if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0)
-        err = list_add(list, (struct bytes){data, (size_t)len}, why);
-    OPENSSL_free(name);
-    OPENSSL_free(header);
-    OPENSSL_clear_free(data, (size_t)len);
-    return err;
-}
-
-static enum leafd_err list_read(struct cert_list *list, struct bytes text, struct why *why)
-{
-    enum leafd_err err = LEAFD_OK;
-    bool end = false;
-    BIO *bio;
-
-    if (text.len == 0)
-        return fail(why, LEAFD_CONFIG, "the CA's file is empty");
-    if (!memmem(text.data, text.len, "-----BEGIN ", 11))
-        return list_add(list, text, why);
-    if (text.len > 1 << 20)
-        return fail(why, LEAFD_CONFIG, "the CA's file is too large");
-    bio = BIO_new_mem_buf(text.data, (int)text.len);
-    if (!bio)
-        return LEAFD_NOMEM;
-    while (!end && err == LEAFD_OK)
-        err = list_add_block(list, bio, &end, why);
-    BIO_free(bio);
-    if (err == LEAFD_OK && list->count == 0)
-        return fail(why, LEAFD_CONFIG, "the CA's file holds no certificate");
-    return err;
-}
-
-/* ---- name constraints (RFC 5280 section 4.2.1.10) ---- */
-
-static bool rule_of_dns(struct bytes dns, struct name_rule *ret)
-{
-    *ret = (struct name_rule){.kind = NAME_DNS};
-    if (dns.len == 0)
-        return true; /* every name */
-    if (dns.data[0] == '.') {
-        ret->only_below = true;
-        dns = (struct bytes){dns.data + 1, dns.len - 1};
-    }
-    return name_of_dns(dns, &ret->base) && !name_is_wildcard(&ret->base);
-}
-
-/* Address and mask, one behind the other; the mask must be a prefix. */
-static bool rule_of_ip(struct bytes ip, struct name_rule *ret)
-{
-    size_t len = ip.len / 2;
-    uint8_t network[16];
-    unsigned prefix = 0;
-
-    if (ip.len != 8 && ip.len != 32)
-        return false;
-    while (prefix < len * 8 && ip.data[len + prefix / 8] & (0x80 >> prefix % 8))
-        prefix++;
-    for (size_t bit = prefix; bit < len * 8; bit++)
-        if (ip.data[len + bit / 8] & (0x80 >> bit % 8))
-            return false;
-    for (size_t i = 0; i < len; i++)
-        network[i] = ip.data[i] & ip.data[len + i];
-    *ret = (struct name_rule){.kind = NAME_IP, .prefix = prefix};
-    return name_of_ip((struct bytes){network, len}, &ret->base);
-}
-
-/* Leaves carry names of three forms: dNSName, iPAddress and the subject. Constraints of the first
- * two become rules; one on the subject is refused, since a mimic's subject is its upstream's;
- * constraints of other forms touch no leaf of ours. */
-static enum leafd_err read_subtree(struct der *list, struct name_rule rules[static CA_RULES_MAX],
-                                   size_t *count, struct why *why)
-{
-    struct der subtree = der_enter(list, DER_SEQUENCE);
-    struct name_rule rule;
-    uint8_t tag = 0;
-    struct bytes base = {NULL, 0};
-    bool good = true;
-
-    der_read_any(&subtree, &tag, &base, NULL);
-    if (!der_done(&subtree)) /* also minimum and maximum, which RFC 5280 forbids */
-        return fail(why, LEAFD_CONFIG, "the CA's name constraints cannot be read");
-    switch (tag) {
-    case DER_CONTEXT(2):
-        good = rule_of_dns(base, &rule);
-        break;
-    case DER_CONTEXT(7):
-        good = rule_of_ip(base, &rule);
-        break;
-    case DER_CONTEXT_CONSTRUCTED(4):
-        return fail(why, LEAFD_CONFIG,
-                    "the CA has a name constraint on the subject (directoryName), which is not "
-                    "supported yet");
-    default:
-        return LEAFD_OK;
-    }
-    if (!good)
-        return fail(why, LEAFD_CONFIG, "the CA's name constraints hold a %s that is none",
-                    tag == DER_CONTEXT(2) ? "domain" : "network");
-    if (*count == CA_RULES_MAX)
-        return fail(why, LEAFD_CONFIG, "the CA has more than %d name constraints of a kind",
-                    CA_RULES_MAX);
-    rules[(*count)++] = rule;
-    return LEAFD_OK;
-}
-
-static enum leafd_err read_subtrees(struct der *constraints, uint8_t tag,
-                                    struct name_rule rules[static CA_RULES_MAX], size_t *count,
-                                    struct why *why)
-{
-    struct der list;
-
-    if (!der_next_is(constraints, tag))
-        return LEAFD_OK;
-    list = der_enter(constraints, tag);
-    do {
-        enum leafd_err err = read_subtree(&list, rules, count, why);
-
-        if (err)
-            return err;
-    } while (!der_done(&list));
-    return LEAFD_OK;
-}
-
-static enum leafd_err read_name_constraints(struct bytes value, struct ca *ca, struct why *why)
-{
-    struct der der = der_of(value);
-    struct der constraints = der_enter(&der, DER_SEQUENCE);
-    enum leafd_err err;
-
-    err = read_subtrees(&constraints, DER_CONTEXT_CONSTRUCTED(0), ca->permitted,
-                        &ca->permitted_count, why);
-    if (!err)
-        err = read_subtrees(&constraints, DER_CONTEXT_CONSTRUCTED(1), ca->excluded,
-                            &ca->excluded_count, why);
-    if (!err && (!der_done(&constraints) || !der_done(&der)))
-        return fail(why, LEAFD_CONFIG, "the CA's name constraints cannot be read");
-    return err;
-}
-
-/* ---- the other extensions ---- */
-
-static enum leafd_err read_basic_constraints(struct bytes value, struct seen *seen, struct why *why)
-{
-    struct der der = der_of(value);
-    struct der constraints = der_enter(&der, DER_SEQUENCE);
-
-    if (der_next_is(&constraints, DER_BOOLEAN)) {
-        struct bytes is_ca = der_read(&constraints, DER_BOOLEAN);
-
-        seen->ca_true = is_ca.len == 1 && is_ca.data[0];
-    }
-    if (der_next_is(&constraints, DER_INTEGER))
-        der_read(&constraints, DER_INTEGER); /* pathLen: our leaves are no CAs */
-    if (!der_done(&constraints) || !der_done(&der))
-        return fail(why, LEAFD_CONFIG, "the CA's basic constraints cannot be read");
-    return LEAFD_OK;
-}
-
-static enum leafd_err read_key_usage(struct bytes value, struct ca *ca, struct seen *seen,
-                                     struct why *why)
-{
-    struct der der = der_of(value);
-    struct bytes bits = der_read(&der, DER_BIT_STRING);
-
-    if (!der_done(&der) || bits.len < 2)
-        return fail(why, LEAFD_CONFIG, "the CA's key usage cannot be read");
-    seen->key_usage = true;
-    seen->cert_sign = bits.data[1] & 0x04; /* bit 5 */
-    ca->crl_sign = bits.data[1] & 0x02;    /* bit 6 */
-    return LEAFD_OK;
-}
-
-static enum leafd_err read_ext_key_usage(struct bytes value, struct why *why)
-{
-    struct der der = der_of(value);
-    struct der list = der_enter(&der, DER_SEQUENCE);
-    bool server_auth = false;
-
-    while (der_peek(&list))
-        server_auth |= bytes_equal(der_read(&list, DER_OID), oid_server_auth);
-    if (!der_done(&list) || !der_done(&der))
-        return fail(why, LEAFD_CONFIG, "the CA's extended key usage cannot be read");
-    if (!server_auth)
-        return fail(
-            why, LEAFD_CONFIG,
-            "the CA's extended key usage is without serverAuth: no client takes its leaves");
-    return LEAFD_OK;
-}
-
-static enum leafd_err read_key_id(struct bytes value, struct ca *ca, struct why *why)
-{
-    struct der der = der_of(value);
-    struct bytes id = der_read(&der, DER_OCTET_STRING);
-
-    if (!der_done(&der) || id.len == 0 || id.len > KEY_ID_MAX)
-        return fail(why, LEAFD_CONFIG, "the CA's subject key identifier cannot be used");
-    ca->key_id = bytes_copy(id);
-    return ca->key_id.data ? LEAFD_OK : LEAFD_NOMEM;
-}
-
-/* Extensions that put no condition on a leaf; they may be critical. */
-static bool is_harmless(struct bytes oid)
-{
-    static const struct bytes *const harmless[] = {
-        &oid_authority_key_id, &oid_subject_alt_name,     &oid_issuer_alt_name,
-        &oid_crl_points,       &oid_certificate_policies, &oid_freshest_crl,
-        &oid_authority_info,   &oid_subject_info,         &oid_subject_directory,
-    };
-
-    for (size_t i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++)
-        if (bytes_equal(oid, *harmless[i]))
-            return true;
-    return false;
-}
-
-static enum leafd_err read_extension(const struct cert_extension *extension, struct ca *ca,
-                                     struct seen *seen, struct why *why)
-{
-    char hex[65];
-
-    if (bytes_equal(extension->oid, oid_basic_constraints))
-        return read_basic_constraints(extension->value, seen, why);
-    if (bytes_equal(extension->oid, oid_key_usage))
-        return read_key_usage(extension->value, ca, seen, why);
-    if (bytes_equal(extension->oid, oid_ext_key_usage))
-        return read_ext_key_usage(extension->value, why);
-    if (bytes_equal(extension->oid, oid_subject_key_id))
-        return read_key_id(extension->value, ca, why);
-    if (bytes_equal(extension->oid, oid_name_constraints))
-        return read_name_constraints(extension->value, ca, why);
-    if (!extension->critical || is_harmless(extension->oid))
-        return LEAFD_OK;
-    bytes_hex(
-        (struct bytes){extension->oid.data, extension->oid.len < 32 ? extension->oid.len : 32},
-        hex);
-    return fail(why, LEAFD_CONFIG,
-                "the CA has a critical extension that leafd does not evaluate (OID in DER: %s)",
-                hex);
-}
-
-static enum leafd_err read_extensions(const struct cert_fields *fields, struct ca *ca,
-                                      struct why *why)
-{
-    struct seen seen = {0};
-
-    for (size_t i = 0; i < fields->extension_count; i++) {
-        enum leafd_err err;
-
-        for (size_t k = 0; k < i; k++)
-            if (bytes_equal(fields->extension[i].oid, fields->extension[k].oid))
-                return fail(why, LEAFD_CONFIG, "the CA has the same extension twice");
-        err = read_extension(&fields->extension[i], ca, &seen, why);
-        if (err)
-            return err;
-    }
-    if (!seen.ca_true)
-        return fail(why, LEAFD_CONFIG,
-                    "the certificate is none of a CA (basicConstraints CA:TRUE)");
-    if (!seen.key_usage)
-        return fail(why, LEAFD_CONFIG, "the CA has no key usage (it needs keyCertSign)");
-    if (!seen.cert_sign)
-        return fail(why, LEAFD_CONFIG, "the CA's key usage is without keyCertSign");
-    return LEAFD_OK;
-}
 
 /* ---- the key, and what it signs with ---- */
 
@@ -412,11 +85,18 @@ static enum leafd_err read_key(struct ca *ca, X509 *cert, struct why *why)
     return ca->key_id.data ? LEAFD_OK : LEAFD_NOMEM;
 }
 
-static enum leafd_err set_generation(struct ca *ca)
+/* Of the whole path: another issuer may allow other names. */
+static enum leafd_err set_generation(struct ca *ca, const struct cert_list *list)
 {
     uint8_t digest[SHA256_DIGEST_LENGTH];
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool good = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1;
 
-    if (EVP_Digest(ca->der.data, ca->der.len, digest, NULL, EVP_sha256(), NULL) != 1)
+    for (size_t i = 0; good && i < list->count; i++)
+        good = EVP_DigestUpdate(ctx, list->der[i].data, list->der[i].len) == 1;
+    good = good && EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
+    EVP_MD_CTX_free(ctx);
+    if (!good)
         return LEAFD_INTERNAL;
     ca->generation = 0;
     for (int i = 0; i < 8; i++)
@@ -424,10 +104,33 @@ static enum leafd_err set_generation(struct ca *ca)
     return LEAFD_OK;
 }
 
+static enum leafd_err add_constraints(struct ca *ca, const struct ca_extensions *extensions,
+                                      struct why *why)
+{
+    enum leafd_err err;
+
+    if (!extensions->name_constraints.data)
+        return LEAFD_OK;
+    err = name_constraints_read(extensions->name_constraints,
+                                &ca->constraints[ca->constraints_count], why);
+    if (err == LEAFD_OK)
+        ca->constraints_count++;
+    return err;
+}
+
+static enum leafd_err set_key_id(struct ca *ca, const struct ca_extensions *extensions)
+{
+    if (!extensions->key_id.data)
+        return LEAFD_OK; /* read_key() computes one */
+    ca->key_id = bytes_copy(extensions->key_id);
+    return ca->key_id.data ? LEAFD_OK : LEAFD_NOMEM;
+}
+
 /* Everything that stands in the CA's own certificate. ca->der is set. */
 static enum leafd_err read_certificate(struct ca *ca, X509 *cert, struct why *why)
 {
     struct cert_fields fields;
+    struct ca_extensions extensions;
     enum leafd_err err;
 
     if (cert_read(ca->der, DER_FORM_LEGACY, &fields, why) != LEAFD_OK || fields.version != 3)
@@ -442,32 +145,33 @@ static enum leafd_err read_certificate(struct ca *ca, X509 *cert, struct why *wh
         return fail(why, LEAFD_CONFIG, "the CA's validity ends before it begins");
     ca->subject = fields.subject;
     ca->spki = fields.spki;
-    ca->not_before = fields.not_before;
-    ca->not_after = fields.not_after;
-    err = read_extensions(&fields, ca, why);
+    ca->not_before = ca->own_not_before = fields.not_before;
+    ca->not_after = ca->own_not_after = fields.not_after;
+    err = ca_extensions_read(&fields, &extensions, why);
+    if (err == LEAFD_OK)
+        err = ca_extensions_check(&extensions, false, why);
+    if (err == LEAFD_OK)
+        err = add_constraints(ca, &extensions, why);
+    if (err == LEAFD_OK)
+        err = set_key_id(ca, &extensions);
     if (err == LEAFD_OK)
         err = read_key(ca, cert, why);
+    ca->crl_sign = err == LEAFD_OK && extensions.crl_sign;
     if (err == LEAFD_OK && X509_get_extension_flags(cert) & EXFLAG_INVALID)
         err = fail(why, LEAFD_CONFIG, "OpenSSL finds an extension of the CA invalid");
-    return err == LEAFD_OK ? set_generation(ca) : err;
+    return err;
 }
 
-/* ---- the chain ---- */
+/* ---- its issuers ---- */
 
-static bool has_issued(X509 *issuer, X509 *cert)
-{
-    EVP_PKEY *key = X509_get0_pubkey(issuer);
-
-    return key && X509_check_issued(issuer, cert) == X509_V_OK && X509_verify(cert, key) == 1;
-}
-
-static enum leafd_err check_chain(const struct cert_list *list, struct why *why)
+/* Each has issued the one before it. */
+static enum leafd_err check_path(const struct cert_list *list, struct why *why)
 {
     for (size_t i = 1; i < list->count; i++) {
-        if (has_issued(list->cert[i - 1], list->cert[i - 1]))
+        if (cert_list_is_root(list, i - 1))
             return fail(why, LEAFD_CONFIG,
                         "certificate %zu of the CA's file is a root, and more stand behind it", i);
-        if (!has_issued(list->cert[i], list->cert[i - 1]))
+        if (!cert_list_has_issued(list, i, i - 1))
             return fail(why, LEAFD_CONFIG,
                         "certificate %zu of the CA's file has not issued number %zu; the CA comes "
                         "first, then its issuers in order",
@@ -476,39 +180,133 @@ static enum leafd_err check_chain(const struct cert_list *list, struct why *why)
     return LEAFD_OK;
 }
 
+/* pathLenConstraint (RFC 5280 section 4.2.1.9): how many CAs may stand between this one and a leaf,
+ * those not counted that have issued themselves anew. */
+static enum leafd_err check_path_len(const struct cert_list *list, size_t at,
+                                     const struct ca_extensions *extensions, struct why *why)
+{
+    size_t below = 0;
+
+    for (size_t i = 0; i < at; i++)
+        below += X509_NAME_cmp(X509_get_subject_name(list->cert[i]),
+                               X509_get_issuer_name(list->cert[i])) != 0;
+    if (!extensions->has_path_len || below <= extensions->path_len)
+        return LEAFD_OK;
+    return fail(why, LEAFD_CONFIG,
+                "it allows %zu CAs below itself (pathLenConstraint), and there are %zu: no client "
+                "takes their leaves; it needs a certificate that allows more",
+                extensions->path_len, below);
+}
+
+/* Are the names of the CAs below inside its constraints? */
+static enum leafd_err check_names_below(const struct cert_list *list, size_t at, struct why *why)
+{
+    NAME_CONSTRAINTS *constraints =
+        X509_get_ext_d2i(list->cert[at], NID_name_constraints, NULL, NULL);
+    enum leafd_err err = LEAFD_OK;
+
+    for (size_t i = 0; constraints && err == LEAFD_OK && i < at; i++)
+        if (NAME_CONSTRAINTS_check(list->cert[i], constraints) != X509_V_OK)
+            err = fail(why, LEAFD_CONFIG,
+                       "a name in certificate %zu is outside its name constraints", i + 1);
+    NAME_CONSTRAINTS_free(constraints);
+    return err;
+}
+
+/* A client checks the dates of every certificate but, mostly, of the root that it has itself; the
+ * copy of it in the file may be an old one. */
+static enum leafd_err add_dates(struct ca *ca, const struct cert_fields *fields, bool is_root,
+                                struct why *why)
+{
+    if (is_root) {
+        ca->root_not_after = fields->not_after;
+        return LEAFD_OK;
+    }
+    if (fields->not_before > ca->not_before)
+        ca->not_before = fields->not_before;
+    if (fields->not_after < ca->not_after)
+        ca->not_after = fields->not_after;
+    if (ca->not_before > ca->not_after)
+        return fail(why, LEAFD_CONFIG, "it and those below it are never valid at one time");
+    return LEAFD_OK;
+}
+
+static enum leafd_err read_issuer(struct ca *ca, const struct cert_list *list, size_t at,
+                                  struct why *why)
+{
+    bool is_root = cert_list_is_root(list, at);
+    struct cert_fields fields;
+    struct ca_extensions extensions;
+    enum leafd_err err;
+
+    if (cert_read(list->der[at], DER_FORM_LEGACY, &fields, why) != LEAFD_OK)
+        return LEAFD_CONFIG;
+    err = add_dates(ca, &fields, is_root, why);
+    if (err != LEAFD_OK || (is_root && fields.version == 1))
+        return err;
+    err = ca_extensions_read(&fields, &extensions, why);
+    if (err == LEAFD_OK)
+        err = ca_extensions_check(&extensions, is_root, why);
+    if (err == LEAFD_OK)
+        err = check_path_len(list, at, &extensions, why);
+    if (err == LEAFD_OK)
+        err = add_constraints(ca, &extensions, why);
+    if (err == LEAFD_OK)
+        err = check_names_below(list, at, why);
+    return err;
+}
+
+static enum leafd_err check_signature(const struct cert_list *list, size_t at, struct why *why)
+{
+    int bits = 0;
+
+    if (X509_get_signature_info(list->cert[at], NULL, NULL, &bits, NULL) == 1 &&
+        bits >= SIGNATURE_BITS_MIN)
+        return LEAFD_OK;
+    return fail(why, LEAFD_CONFIG,
+                "certificate %zu of the CA's file is signed with MD5, SHA-1 or something as weak, "
+                "which no client takes: have its issuer sign it with SHA-256",
+                at + 1);
+}
+
+static enum leafd_err read_issuers(struct ca *ca, const struct cert_list *list, struct why *why)
+{
+    enum leafd_err err = check_path(list, why);
+
+    for (size_t i = 0; err == LEAFD_OK && i < list->count; i++)
+        if (!cert_list_is_root(list, i))
+            err = check_signature(list, i, why);
+    for (size_t i = 1; err == LEAFD_OK && i < list->count; i++) {
+        err = read_issuer(ca, list, i, why);
+        if (err != LEAFD_OK)
+            return fail_in(why, err, "certificate %zu of the CA's file", i + 1);
+    }
+    return err;
+}
+
 /* What is sent behind a leaf, both ways. */
 static enum leafd_err set_chain(struct ca *ca, const struct cert_list *list, bool append_root,
                                 struct why *why)
 {
-    enum leafd_err err = LEAFD_NOMEM;
     size_t count = list->count;
-    BIO *pem = BIO_new(BIO_s_mem());
-    char *text;
-    long len;
+    enum leafd_err err;
 
-    if (!append_root && has_issued(list->cert[count - 1], list->cert[count - 1]))
+    if (!append_root && cert_list_is_root(list, count - 1))
         count--;
-    if (count > CA_CHAIN_MAX) {
-        err = fail(why, LEAFD_CONFIG, "the chain is longer than %d certificates", CA_CHAIN_MAX);
-        goto out;
-    }
+    if (count > CA_CHAIN_MAX)
+        return fail(why, LEAFD_CONFIG, "the chain is longer than %d certificates", CA_CHAIN_MAX);
     for (size_t i = 0; i < count; i++) {
         ca->chain_der[i] = bytes_copy(list->der[i]);
-        if (!ca->chain_der[i].data || !pem)
-            goto out;
+        if (!ca->chain_der[i].data)
+            return LEAFD_NOMEM;
         ca->chain_count++;
-        if (PEM_write_bio(pem, PEM_STRING_X509, "", list->der[i].data, (long)list->der[i].len) <= 0)
-            goto out;
     }
-    len = pem ? BIO_get_mem_data(pem, &text) : -1;
-    if (len < 0)
-        goto out;
-    ca->chain_pem = bytes_copy((struct bytes){(const uint8_t *)text, (size_t)len});
-    if (!ca->chain_pem.data)
-        goto out;
-    err = LEAFD_OK;
-out:
-    BIO_free(pem);
+    err = cert_list_pem(list, count, &ca->chain_pem);
+    if (err == LEAFD_OK && ca->chain_pem.len > WIRE_DATAGRAM_MAX - REPLY_OTHERS_MAX)
+        return fail(why, LEAFD_CONFIG,
+                    "the CA and its issuers are %zu octets as PEM: with a leaf they do not fit the "
+                    "%d of a reply; use smaller ones",
+                    ca->chain_pem.len, WIRE_DATAGRAM_MAX);
     return err;
 }
 
@@ -523,7 +321,8 @@ enum leafd_err ca_read(struct bytes pem_or_der, uint16_t id, bool append_root, s
         return LEAFD_NOMEM;
     atomic_init(&ca->refs, 1);
     ca->id = id;
-    err = list_read(&list, pem_or_der, why);
+    ca->root_not_after = INT64_MAX;
+    err = cert_list_read(pem_or_der, &list, why);
     if (err)
         goto out;
     ca->der = bytes_copy(list.der[0]);
@@ -533,7 +332,9 @@ enum leafd_err ca_read(struct bytes pem_or_der, uint16_t id, bool append_root, s
     }
     err = read_certificate(ca, list.cert[0], why);
     if (err == LEAFD_OK)
-        err = check_chain(&list, why);
+        err = set_generation(ca, &list);
+    if (err == LEAFD_OK)
+        err = read_issuers(ca, &list, why);
     if (err == LEAFD_OK)
         err = set_chain(ca, &list, append_root, why);
     if (err)
@@ -566,6 +367,8 @@ void ca_unref(const struct ca *ca)
         return;
     for (size_t i = 0; i < ca->chain_count; i++)
         free((void *)ca->chain_der[i].data);
+    for (size_t i = 0; i < ca->constraints_count; i++)
+        name_constraints_clear(&counted->constraints[i]);
     free((void *)ca->chain_pem.data);
     free((void *)ca->key_id.data);
     free((void *)ca->der.data);
@@ -580,17 +383,26 @@ bool ca_is_valid_at(const struct ca *ca, int64_t now_sec)
 
 bool ca_allows_name(const struct ca *ca, const struct name *name)
 {
-    bool restricted = false; /* has its kind an entry among the permitted? */
-    bool permitted = false;
-
-    for (size_t i = 0; i < ca->excluded_count; i++)
-        if (name_rule_covers(&ca->excluded[i], name))
+    for (size_t i = 0; i < ca->constraints_count; i++)
+        if (!name_constraints_allow(&ca->constraints[i], name))
             return false;
-    for (size_t i = 0; i < ca->permitted_count && !permitted; i++) {
-        restricted |= ca->permitted[i].kind == name->kind;
-        permitted = name_rule_covers_all(&ca->permitted[i], name);
-    }
-    return permitted || !restricted;
+    return true;
+}
+
+bool ca_constrains(const struct ca *ca, enum name_kind kind)
+{
+    for (size_t i = 0; i < ca->constraints_count; i++)
+        if (name_constraints_touch(&ca->constraints[i], kind))
+            return true;
+    return false;
+}
+
+bool ca_constrains_subject(const struct ca *ca)
+{
+    for (size_t i = 0; i < ca->constraints_count; i++)
+        if (ca->constraints[i].on_subject)
+            return true;
+    return false;
 }
 
 /* ---- the set ---- */

@@ -7,18 +7,18 @@
 
 #include "base/bytes.h"
 #include "der/spki.h"
-#include "policy/names.h"
+#include "policy/name_constraints.h"
 
 #include <openssl/evp.h>
 
-enum { CA_ID_UNTRUSTED = 0xffff, CA_CHAIN_MAX = 7, CA_RULES_MAX = 64 };
+enum { CA_ID_UNTRUSTED = 0xffff, CA_CHAIN_MAX = 7 };
 
 enum sig_algorithm { SIG_RSA_SHA256, SIG_ECDSA_SHA256, SIG_ECDSA_SHA384, SIG_ED25519 };
 
 struct ca {
     _Atomic unsigned refs;
     uint16_t id;          /* place in the configuration; CA_ID_UNTRUSTED for the untrusted one */
-    uint64_t generation;  /* first 8 octets of SHA-256 of the certificate, big-endian */
+    uint64_t generation;  /* first 8 octets of SHA-256 of it and its issuers, big-endian */
     struct bytes der;     /* the certificate */
     struct bytes subject; /* whole Name */
     struct bytes spki;    /* whole element */
@@ -28,32 +28,39 @@ struct ca {
     struct bytes algorithm_der; /* whole AlgorithmIdentifier of what it signs */
     struct bytes key_id;        /* SubjectKeyIdentifier as stored, else SHA-1 method 1 */
     bool key_id_was_missing;
-    bool crl_sign; /* its key usage has cRLSign: clients take its CRLs */
-    int64_t not_before;
+    bool crl_sign;          /* its key usage has cRLSign: clients take its CRLs */
+    int64_t own_not_before; /* as its certificate says */
+    int64_t own_not_after;
+    int64_t not_before; /* when it and its issuers but the root are valid: no leaf outlives that */
     int64_t not_after;
+    int64_t root_not_after; /* of the root in its file; INT64_MAX: none there */
     /* what is sent behind a leaf: this certificate and its issuers, without a self-signed root
      * unless it is to be appended */
     struct bytes chain_der[CA_CHAIN_MAX];
     size_t chain_count;
-    struct bytes chain_pem;                   /* the same as one PEM text */
-    struct name_rule permitted[CA_RULES_MAX]; /* name constraints; see ca_allows_name */
-    size_t permitted_count;
-    struct name_rule excluded[CA_RULES_MAX];
-    size_t excluded_count;
+    struct bytes chain_pem;                                /* the same as one PEM text */
+    struct name_constraints constraints[CA_CHAIN_MAX + 1]; /* its own, and its issuers' */
+    size_t constraints_count;
     EVP_PKEY *public_key; /* for verifying; default library context */
 };
 
-/* Reads a CA from PEM (its certificate first, then its issuers) or from one DER certificate, and
- * checks what can be checked without its key (CA:TRUE, keyCertSign, key type and size, EKU
- * absent or with serverAuth, no critical extension we do not evaluate). Expiry is no error here:
- * ca_is_valid_at(). The caller unrefs. LEAFD_CONFIG with a sentence; *ret is untouched. */
+/* Reads a CA from PEM (its certificate first, then its issuers in order) or from one DER
+ * certificate, and checks what can be checked without its key: of itself CA:TRUE, keyCertSign, key
+ * type and size; of it and its issuers that EKU is absent or has serverAuth, no critical extension
+ * is one we do not evaluate, signatures, path lengths, and that the CAs' names are inside the
+ * issuers' constraints. Expiry is no error here: ca_is_valid_at(). The caller unrefs. LEAFD_CONFIG
+ * with a sentence; *ret is untouched. */
 LEAFD_CHECKED enum leafd_err ca_read(struct bytes pem_or_der, uint16_t id, bool append_root,
                                      struct ca **ret, struct why *why);
 struct ca *ca_ref(const struct ca *ca);
 void ca_unref(const struct ca *ca); /* NULL is fine */
 bool ca_is_valid_at(const struct ca *ca, int64_t now_sec);
-/* Inside the CA's name constraints? */
+/* Inside its name constraints and those of all its issuers? */
 bool ca_allows_name(const struct ca *ca, const struct name *name);
+/* Does any of them speak of names of this kind, or of the subject (directoryName)? With the latter
+ * a leaf's subject is empty, which RFC 5280 takes for allowed whatever is permitted. */
+bool ca_constrains(const struct ca *ca, enum name_kind kind);
+bool ca_constrains_subject(const struct ca *ca);
 
 /* All CAs in force at one moment. Immutable and counted. */
 struct ca_set {

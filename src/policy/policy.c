@@ -146,17 +146,16 @@ static enum leafd_err choose_ca(const struct conf *conf, const struct ca_set *ca
         return fail(why, LEAFD_TOKEN_UNAVAILABLE, "the %sCA is not known yet",
                     plan->verdict.untrusted ? "untrusted " : "");
     if (now_sec > ca->not_after)
-        return fail(why, LEAFD_REFUSED, "the CA has expired");
+        return fail(why, LEAFD_REFUSED, "the CA, or an issuer of it, has expired");
     if (now_sec < ca->not_before && !plan->verdict.untrusted)
-        return fail(why, LEAFD_REFUSED, "the CA is not valid yet");
+        return fail(why, LEAFD_REFUSED, "the CA, or an issuer of it, is not valid yet");
     plan->ca = ca_ref(ca);
     return LEAFD_OK;
 }
 
 static bool takes_names_away(const struct plan *plan)
 {
-    return !deny_list_is_empty(plan->deny) || plan->ca->permitted_count > 0 ||
-           plan->ca->excluded_count > 0;
+    return !deny_list_is_empty(plan->deny) || plan->ca->constraints_count > 0;
 }
 
 /* By policy.deny, and by the CA's constraints once it is chosen. */
@@ -165,7 +164,7 @@ static enum leafd_err check_host(const struct plan *plan, struct why *why)
     if (plan->host.len == 0 || plan_allows_name(plan, &plan->host))
         return LEAFD_OK;
     return fail(why, LEAFD_REFUSED, "the host is denied by %s",
-                plan->ca ? "the CA's name constraints" : "policy.deny");
+                plan->ca ? "the name constraints of the CA or its issuers" : "policy.deny");
 }
 
 /* The host must be allowed, and one name at least has to be left. */

@@ -98,9 +98,11 @@ static void cas_warn(const struct role_start *start)
                       "the SHA-1 of its key\"",
                       i);
         if (!ca_is_valid_at(start->cas->ca[i], clock_wall_sec()))
-            log_event(LOG_LEVEL_WARNING, "ca-not-valid-now",
-                      "ca=%zu reason=\"outside its dates it signs nothing: requests are refused\"",
-                      i);
+            log_event(
+                LOG_LEVEL_WARNING, "ca-not-valid-now",
+                "ca=%zu reason=\"outside its dates, or those of its issuers, it signs nothing: "
+                "requests are refused\"",
+                i);
     }
 }
 

@@ -1,135 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "policy/ca.h"
+#include "tests/lib/ca_recipe.h"
+#include "tests/lib/unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
-
-/* A certificate to be made; members left out have the value of a good root. */
-struct recipe {
-    const char *cn; /* NULL: "Test CA" */
-    EVP_PKEY *key;  /* its own */
-    X509 *issuer;   /* NULL: itself */
-    EVP_PKEY *issuer_key;
-    const char *basic;        /* NULL: "critical,CA:TRUE"; "" for none, as with those below */
-    const char *usage;        /* NULL: "critical,keyCertSign,cRLSign" */
-    const char *key_id;       /* NULL: "hash" */
-    const char *more[3][2];   /* name and value */
-    int version;              /* 0: 3 */
-    long first_sec, last_sec; /* 0: from an hour ago, for a day */
-    bool no_subject;
-    int cn_type; /* 0: a UTF8String */
-};
-
-static EVP_PKEY *p256_key;
-static EVP_PKEY *p256_other_key;
-
-static void add_extension(X509 *cert, X509 *issuer, const char *name, const char *value)
-{
-    X509V3_CTX context;
-    X509_EXTENSION *extension;
-
-    if (!value[0])
-        return;
-    X509V3_set_ctx(&context, issuer, cert, NULL, NULL, 0);
-    extension = X509V3_EXT_conf(NULL, &context, name, value);
-    assert_non_null(extension);
-    assert_int_equal(X509_add_ext(cert, extension, -1), 1);
-    X509_EXTENSION_free(extension);
-}
-
-static X509 *make_cert(const struct recipe *recipe)
-{
-    X509 *cert = X509_new();
-    X509 *issuer = recipe->issuer ? recipe->issuer : cert;
-    EVP_PKEY *issuer_key = recipe->issuer ? recipe->issuer_key : recipe->key;
-    const char *cn = recipe->cn ? recipe->cn : "Test CA";
-    bool pure = EVP_PKEY_is_a(issuer_key, "ED25519") || EVP_PKEY_is_a(issuer_key, "ED448");
-
-    assert_int_equal(X509_set_version(cert, (recipe->version ? recipe->version : 3) - 1), 1);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), 4711);
-    if (!recipe->no_subject)
-        X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN",
-                                   recipe->cn_type ? recipe->cn_type : MBSTRING_UTF8,
-                                   (const unsigned char *)cn, -1, -1, 0);
-    X509_set_issuer_name(cert, X509_get_subject_name(issuer));
-    X509_gmtime_adj(X509_getm_notBefore(cert), recipe->first_sec ? recipe->first_sec : -3600);
-    X509_gmtime_adj(X509_getm_notAfter(cert), recipe->last_sec ? recipe->last_sec : 86400);
-    assert_int_equal(X509_set_pubkey(cert, recipe->key), 1);
-    if (!recipe->version) {
-        add_extension(cert, issuer, "basicConstraints",
-                      recipe->basic ? recipe->basic : "critical,CA:TRUE");
-        add_extension(cert, issuer, "keyUsage",
-                      recipe->usage ? recipe->usage : "critical,keyCertSign,cRLSign");
-        add_extension(cert, issuer, "subjectKeyIdentifier",
-                      recipe->key_id ? recipe->key_id : "hash");
-    }
-    for (int i = 0; i < 3 && recipe->more[i][0]; i++)
-        add_extension(cert, issuer, recipe->more[i][0], recipe->more[i][1]);
-    assert_true(X509_sign(cert, issuer_key, pure ? NULL : EVP_sha256()) > 0);
-    return cert;
-}
-
-/* The certificates as one PEM text; the caller frees data with free(). */
-static struct bytes pem_of(X509 *const *cert, size_t count, const char *before)
-{
-    BIO *bio = BIO_new(BIO_s_mem());
-    struct bytes text;
-    char *data;
-    long len;
-
-    BIO_puts(bio, before);
-    for (size_t i = 0; i < count; i++)
-        PEM_write_bio_X509(bio, cert[i]);
-    len = BIO_get_mem_data(bio, &data);
-    text = bytes_copy((struct bytes){(uint8_t *)data, (size_t)len});
-    BIO_free(bio);
-    return text;
-}
-
-static enum leafd_err read_list(X509 *const *cert, size_t count, bool append_root, struct ca **ret,
-                                struct why *why)
-{
-    struct bytes pem = pem_of(cert, count, "");
-    enum leafd_err err = ca_read(pem, 3, append_root, ret, why);
-
-    free((void *)pem.data);
-    return err;
-}
-
-static struct ca *good_ca(const struct recipe *recipe)
-{
-    X509 *cert = make_cert(recipe);
-    struct ca *ca = NULL;
-    struct why why = {{0}};
-
-    if (read_list(&cert, 1, false, &ca, &why) != LEAFD_OK)
-        fail_msg("refused: %s", why.text);
-    X509_free(cert);
-    return ca;
-}
-
-/* The CA is refused with a sentence that holds `part`. */
-static void assert_refused(const struct recipe *recipe, const char *part)
-{
-    X509 *cert = make_cert(recipe);
-    struct ca *ca = NULL;
-    struct why why = {{0}};
-
-    assert_int_equal(read_list(&cert, 1, false, &ca, &why), LEAFD_CONFIG);
-    assert_null(ca);
-    if (!strstr(why.text, part))
-        fail_msg("\"%s\" does not speak of \"%s\"", why.text, part);
-    X509_free(cert);
-}
+#include <stdlib.h>
+#include <string.h>
 
 static void assert_equals_der(struct bytes got, X509 *cert)
 {
@@ -142,7 +20,7 @@ static void assert_equals_der(struct bytes got, X509 *cert)
 
 static void fields_are_right(void **state)
 {
-    X509 *cert = make_cert(&(struct recipe){.key = p256_key});
+    X509 *cert = recipe_cert(&(struct recipe){.key = recipe_key});
     const ASN1_OCTET_STRING *key_id = X509_get0_subject_key_id(cert);
     unsigned char *name = NULL;
     int name_len = i2d_X509_NAME(X509_get_subject_name(cert), &name);
@@ -150,7 +28,7 @@ static void fields_are_right(void **state)
     struct tm tm;
 
     (void)state;
-    assert_int_equal(read_list(&cert, 1, false, &ca, NULL), LEAFD_OK);
+    assert_int_equal(recipe_read(&cert, 1, false, &ca, NULL), LEAFD_OK);
     assert_int_equal(ca->id, 3);
     assert_equals_der(ca->der, cert);
     assert_true(bytes_equal(ca->subject, (struct bytes){name, (size_t)name_len}));
@@ -165,7 +43,7 @@ static void fields_are_right(void **state)
     assert_false(ca_is_valid_at(ca, ca->not_before - 1));
     assert_true(ca_is_valid_at(ca, ca->not_after));
     assert_false(ca_is_valid_at(ca, ca->not_after + 1));
-    assert_int_equal(EVP_PKEY_eq(ca->public_key, p256_key), 1);
+    assert_int_equal(EVP_PKEY_eq(ca->public_key, recipe_key), 1);
     assert_true(ca->generation != 0);
     assert_int_equal(ca->chain_count, 0); /* a root is not sent */
     assert_int_equal(ca->chain_pem.len, 0);
@@ -178,7 +56,7 @@ static void fields_are_right(void **state)
 
 static void der_input(void **state)
 {
-    X509 *cert = make_cert(&(struct recipe){.key = p256_key});
+    X509 *cert = recipe_cert(&(struct recipe){.key = recipe_key});
     unsigned char *der = NULL;
     int len = i2d_X509(cert, &der);
     struct ca *ca = NULL;
@@ -223,8 +101,8 @@ static void texts_are_refused(void **state)
 /* Words and other blocks around the certificate do not matter. */
 static void other_blocks(void **state)
 {
-    X509 *cert = make_cert(&(struct recipe){.key = p256_key});
-    struct bytes pem = pem_of(&cert, 1, "0 words\n-----BEGIN X-----\nAAAA\n-----END X-----\n");
+    X509 *cert = recipe_cert(&(struct recipe){.key = recipe_key});
+    struct bytes pem = recipe_pem(&cert, 1, "0 words\n-----BEGIN X-----\nAAAA\n-----END X-----\n");
     struct ca *ca = NULL;
 
     (void)state;
@@ -264,9 +142,9 @@ static void key_types(void **state)
 
         assert_non_null(key);
         if (row[i].key_type == KEY_TYPE_NONE) {
-            assert_refused(&recipe, "key");
+            recipe_refused(&recipe, "key");
         } else {
-            struct ca *ca = good_ca(&recipe);
+            struct ca *ca = recipe_ca(&recipe);
             const uint8_t *at = ca->algorithm_der.data;
             X509_ALGOR *algorithm = d2i_X509_ALGOR(NULL, &at, (long)ca->algorithm_der.len);
             int parameters;
@@ -286,64 +164,64 @@ static void key_types(void **state)
 
 static void no_cas(void **state)
 {
-    EVP_PKEY *key = p256_key;
+    EVP_PKEY *key = recipe_key;
 
     (void)state;
-    assert_refused(&(struct recipe){.key = key, .basic = ""}, "none of a CA");
-    assert_refused(&(struct recipe){.key = key, .basic = "critical,CA:FALSE"}, "none of a CA");
-    assert_refused(&(struct recipe){.key = key, .usage = ""}, "no key usage");
-    assert_refused(&(struct recipe){.key = key, .usage = "critical,digitalSignature"},
+    recipe_refused(&(struct recipe){.key = key, .basic = ""}, "none of a CA");
+    recipe_refused(&(struct recipe){.key = key, .basic = "critical,CA:FALSE"}, "none of a CA");
+    recipe_refused(&(struct recipe){.key = key, .usage = ""}, "no key usage");
+    recipe_refused(&(struct recipe){.key = key, .usage = "critical,digitalSignature"},
                    "keyCertSign");
-    assert_refused(&(struct recipe){.key = key, .version = 1}, "version 3");
-    assert_refused(&(struct recipe){.key = key, .no_subject = true}, "subject is empty");
-    assert_refused(&(struct recipe){.key = key, .cn_type = V_ASN1_BIT_STRING}, "no string");
-    assert_refused(&(struct recipe){.key = key, .first_sec = 7200, .last_sec = 60}, "validity");
-    assert_refused(&(struct recipe){.key = key, .more = {{"extendedKeyUsage", "clientAuth"}}},
+    recipe_refused(&(struct recipe){.key = key, .version = 1}, "version 3");
+    recipe_refused(&(struct recipe){.key = key, .no_subject = true}, "subject is empty");
+    recipe_refused(&(struct recipe){.key = key, .cn_type = V_ASN1_BIT_STRING}, "no string");
+    recipe_refused(&(struct recipe){.key = key, .first_sec = 7200, .last_sec = 60}, "validity");
+    recipe_refused(&(struct recipe){.key = key, .more = {{"extendedKeyUsage", "clientAuth"}}},
                    "serverAuth");
-    assert_refused(&(struct recipe){.key = key, .more = {{"1.2.3.4", "critical,DER:0500"}}},
+    recipe_refused(&(struct recipe){.key = key, .more = {{"1.2.3.4", "critical,DER:0500"}}},
                    "critical extension that leafd does not evaluate (OID in DER: 2a0304)");
-    assert_refused(
+    recipe_refused(
         &(struct recipe){.key = key,
                          .more = {{"policyConstraints", "critical,requireExplicitPolicy:0"}}},
         "critical extension");
-    assert_refused(&(struct recipe){.key = key,
+    recipe_refused(&(struct recipe){.key = key,
                                     .more = {{"extendedKeyUsage", "serverAuth"},
                                              {"extendedKeyUsage", "serverAuth"}}},
                    "twice");
-    assert_refused(&(struct recipe){.key = key, .key_id = "", .more = {{"2.5.29.14", "DER:0400"}}},
+    recipe_refused(&(struct recipe){.key = key, .key_id = "", .more = {{"2.5.29.14", "DER:0400"}}},
                    "subject key identifier");
-    assert_refused(&(struct recipe){.key = key, .basic = "", .more = {{"2.5.29.19", "DER:0500"}}},
+    recipe_refused(&(struct recipe){.key = key, .basic = "", .more = {{"2.5.29.19", "DER:0500"}}},
                    "basic constraints");
 }
 
 static void good_cas(void **state)
 {
-    EVP_PKEY *key = p256_key;
+    EVP_PKEY *key = recipe_key;
 
     (void)state;
-    ca_unref(good_ca(&(struct recipe){.key = key, .basic = "critical,CA:TRUE,pathlen:0"}));
-    ca_unref(good_ca(&(struct recipe){.key = key, .basic = "CA:TRUE"}));
-    ca_unref(good_ca(
+    ca_unref(recipe_ca(&(struct recipe){.key = key, .basic = "critical,CA:TRUE,pathlen:0"}));
+    ca_unref(recipe_ca(&(struct recipe){.key = key, .basic = "CA:TRUE"}));
+    ca_unref(recipe_ca(
         &(struct recipe){.key = key, .more = {{"extendedKeyUsage", "clientAuth,serverAuth"}}}));
-    ca_unref(good_ca(&(struct recipe){.key = key, .more = {{"1.2.3.4", "DER:0500"}}}));
-    ca_unref(good_ca(
+    ca_unref(recipe_ca(&(struct recipe){.key = key, .more = {{"1.2.3.4", "DER:0500"}}}));
+    ca_unref(recipe_ca(
         &(struct recipe){.key = key, .more = {{"2.5.29.32", "critical,DER:3007300506032a0304"}}}));
     ca_unref(
-        good_ca(&(struct recipe){.key = key, .cn = "A & B", .cn_type = V_ASN1_PRINTABLESTRING}));
+        recipe_ca(&(struct recipe){.key = key, .cn = "A & B", .cn_type = V_ASN1_PRINTABLESTRING}));
     /* expiry is told by ca_is_valid_at */
-    ca_unref(good_ca(&(struct recipe){.key = key, .first_sec = -7200, .last_sec = -3600}));
+    ca_unref(recipe_ca(&(struct recipe){.key = key, .first_sec = -7200, .last_sec = -3600}));
 }
 
 static void missing_key_id(void **state)
 {
-    X509 *cert = make_cert(&(struct recipe){.key = p256_key, .key_id = ""});
+    X509 *cert = recipe_cert(&(struct recipe){.key = recipe_key, .key_id = ""});
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned len = 0;
     struct ca *ca = NULL;
 
     (void)state;
     assert_int_equal(X509_pubkey_digest(cert, EVP_sha1(), digest, &len), 1);
-    assert_int_equal(read_list(&cert, 1, false, &ca, NULL), LEAFD_OK);
+    assert_int_equal(recipe_read(&cert, 1, false, &ca, NULL), LEAFD_OK);
     assert_true(ca->key_id_was_missing);
     assert_true(bytes_equal(ca->key_id, (struct bytes){digest, len}));
     ca_unref(ca);
@@ -352,46 +230,46 @@ static void missing_key_id(void **state)
 
 static void chains(void **state)
 {
-    struct recipe root_recipe = {.cn = "Root", .key = p256_key};
-    X509 *root = make_cert(&root_recipe);
-    X509 *ca_cert = make_cert(&(struct recipe){
-        .cn = "Inner", .key = p256_other_key, .issuer = root, .issuer_key = p256_key});
+    struct recipe root_recipe = {.cn = "Root", .key = recipe_key};
+    X509 *root = recipe_cert(&root_recipe);
+    X509 *ca_cert = recipe_cert(&(struct recipe){
+        .cn = "Inner", .key = recipe_other_key, .issuer = root, .issuer_key = recipe_key});
     X509 *list[3] = {ca_cert, root, root};
     X509 *reversed[2] = {root, ca_cert};
-    X509 *forged = make_cert(&(struct recipe){
-        .cn = "Inner", .key = p256_other_key, .issuer = root, .issuer_key = p256_other_key});
+    X509 *forged = recipe_cert(&(struct recipe){
+        .cn = "Inner", .key = recipe_other_key, .issuer = root, .issuer_key = recipe_other_key});
     X509 *with_forged[2] = {forged, root};
     struct ca *ca = NULL;
     struct bytes pem;
     struct why why;
 
     (void)state;
-    assert_int_equal(read_list(list, 1, false, &ca, NULL), LEAFD_OK);
+    assert_int_equal(recipe_read(list, 1, false, &ca, NULL), LEAFD_OK);
     assert_int_equal(ca->chain_count, 1);
     ca_unref(ca);
 
-    assert_int_equal(read_list(list, 2, false, &ca, NULL), LEAFD_OK);
+    assert_int_equal(recipe_read(list, 2, false, &ca, NULL), LEAFD_OK);
     assert_int_equal(ca->chain_count, 1);
     assert_equals_der(ca->chain_der[0], ca_cert);
-    pem = pem_of(list, 1, "");
+    pem = recipe_pem(list, 1, "");
     assert_true(bytes_equal(ca->chain_pem, pem));
     free((void *)pem.data);
     ca_unref(ca);
 
-    assert_int_equal(read_list(list, 2, true, &ca, NULL), LEAFD_OK);
+    assert_int_equal(recipe_read(list, 2, true, &ca, NULL), LEAFD_OK);
     assert_int_equal(ca->chain_count, 2);
     assert_equals_der(ca->chain_der[1], root);
-    pem = pem_of(list, 2, "");
+    pem = recipe_pem(list, 2, "");
     assert_true(bytes_equal(ca->chain_pem, pem));
     free((void *)pem.data);
     ca_unref(ca);
 
     ca = NULL;
-    assert_int_equal(read_list(list, 3, true, &ca, &why), LEAFD_CONFIG);
+    assert_int_equal(recipe_read(list, 3, true, &ca, &why), LEAFD_CONFIG);
     assert_non_null(strstr(why.text, "certificate 2 of the CA's file is a root"));
-    assert_int_equal(read_list(reversed, 2, true, &ca, &why), LEAFD_CONFIG);
+    assert_int_equal(recipe_read(reversed, 2, true, &ca, &why), LEAFD_CONFIG);
     assert_non_null(strstr(why.text, "certificate 1 of the CA's file is a root"));
-    assert_int_equal(read_list(with_forged, 2, true, &ca, &why), LEAFD_CONFIG);
+    assert_int_equal(recipe_read(with_forged, 2, true, &ca, &why), LEAFD_CONFIG);
     assert_non_null(strstr(why.text, "certificate 2 of the CA's file has not issued number 1"));
     assert_null(ca);
     X509_free(forged);
@@ -401,7 +279,7 @@ static void chains(void **state)
 
 static void too_many(void **state)
 {
-    X509 *cert = make_cert(&(struct recipe){.key = p256_key});
+    X509 *cert = recipe_cert(&(struct recipe){.key = recipe_key});
     X509 *list[CA_CHAIN_MAX + 2];
     struct ca *ca = NULL;
     struct why why;
@@ -409,22 +287,15 @@ static void too_many(void **state)
     (void)state;
     for (size_t i = 0; i < CA_CHAIN_MAX + 2; i++)
         list[i] = cert;
-    assert_int_equal(read_list(list, CA_CHAIN_MAX + 2, true, &ca, &why), LEAFD_CONFIG);
+    assert_int_equal(recipe_read(list, CA_CHAIN_MAX + 2, true, &ca, &why), LEAFD_CONFIG);
     assert_non_null(strstr(why.text, "more than"));
     X509_free(cert);
 }
 
-static bool allows(const struct ca *ca, const char *host)
-{
-    struct name name;
-
-    assert_int_equal(name_of_host(bytes_of(host), false, &name, NULL), LEAFD_OK);
-    return ca_allows_name(ca, &name);
-}
-
 static struct ca *constrained(const char *constraints)
 {
-    return good_ca(&(struct recipe){.key = p256_key, .more = {{"nameConstraints", constraints}}});
+    return recipe_ca(
+        &(struct recipe){.key = recipe_key, .more = {{"nameConstraints", constraints}}});
 }
 
 static void name_constraints(void **state)
@@ -432,34 +303,42 @@ static void name_constraints(void **state)
     struct ca *ca = constrained("critical,permitted;DNS:example.org,excluded;DNS:bad.example.org");
 
     (void)state;
-    assert_true(allows(ca, "example.org"));
-    assert_true(allows(ca, "a.example.org"));
-    assert_true(allows(ca, "*.a.example.org"));
-    assert_false(allows(ca, "*.example.org")); /* would also name bad.example.org */
-    assert_false(allows(ca, "bad.example.org"));
-    assert_false(allows(ca, "x.bad.example.org"));
-    assert_false(allows(ca, "example.com"));
-    assert_true(allows(ca, "192.0.2.1")); /* nothing is said about addresses */
+    assert_true(recipe_allows(ca, "example.org"));
+    assert_true(recipe_allows(ca, "a.example.org"));
+    assert_true(recipe_allows(ca, "*.a.example.org"));
+    assert_false(recipe_allows(ca, "*.example.org")); /* would also name bad.example.org */
+    assert_false(recipe_allows(ca, "bad.example.org"));
+    assert_false(recipe_allows(ca, "x.bad.example.org"));
+    assert_false(recipe_allows(ca, "example.com"));
+    assert_true(recipe_allows(ca, "192.0.2.1")); /* nothing is said about addresses */
     ca_unref(ca);
 
     ca = constrained("permitted;IP:10.0.0.0/255.0.0.0,excluded;IP:10.1.2.3/255.255.255.255,"
                      "excluded;DNS:.example.org,"
                      "excluded;IP:0:0:0:0:0:0:0:0/0:0:0:0:0:0:0:0");
-    assert_true(allows(ca, "10.9.9.9"));
-    assert_false(allows(ca, "10.1.2.3"));
-    assert_false(allows(ca, "11.0.0.1"));
-    assert_false(allows(ca, "::1"));
-    assert_true(allows(ca, "example.org"));
-    assert_false(allows(ca, "a.example.org"));
+    assert_true(recipe_allows(ca, "10.9.9.9"));
+    assert_false(recipe_allows(ca, "10.1.2.3"));
+    assert_false(recipe_allows(ca, "11.0.0.1"));
+    assert_false(recipe_allows(ca, "::1"));
+    assert_true(recipe_allows(ca, "example.org"));
+    assert_false(recipe_allows(ca, "a.example.org"));
     ca_unref(ca);
 
     ca = constrained("critical,DER:3006a10430028200"); /* the empty domain is every domain */
-    assert_false(allows(ca, "example.org"));
-    assert_true(allows(ca, "10.0.0.1"));
+    assert_false(recipe_allows(ca, "example.org"));
+    assert_true(recipe_allows(ca, "10.0.0.1"));
     ca_unref(ca);
 
     ca = constrained("critical,permitted;email:example.org,permitted;URI:example.org");
-    assert_true(allows(ca, "example.com"));
+    assert_true(recipe_allows(ca, "example.com"));
+    assert_false(ca_constrains(ca, NAME_DNS));
+    assert_false(ca_constrains_subject(ca));
+    ca_unref(ca);
+
+    ca = constrained("critical,DER:3008a0063004a4023000"); /* a directoryName, below every one */
+    assert_true(recipe_allows(ca, "example.com"));
+    assert_true(ca_constrains_subject(ca));
+    assert_false(ca_constrains(ca, NAME_DNS));
     ca_unref(ca);
 }
 
@@ -474,19 +353,18 @@ static void bad_name_constraints(void **state)
         "DER:300ea00c300a870800000000ff00ff00", /* no prefix */
         "DER:300aa0083006870400000000",         /* no mask */
         "DER:3009a00730058200800100",           /* minimum */
-        "DER:3008a0063004a4023000",             /* directoryName */
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_refused(&(struct recipe){.key = p256_key, .more = {{"2.5.29.30", bad[i]}}},
+        recipe_refused(&(struct recipe){.key = recipe_key, .more = {{"2.5.29.30", bad[i]}}},
                        "name constraint");
 }
 
 static void sets(void **state)
 {
-    struct ca *a = good_ca(&(struct recipe){.key = p256_key});
-    struct ca *b = good_ca(&(struct recipe){.key = p256_other_key});
+    struct ca *a = recipe_ca(&(struct recipe){.key = recipe_key});
+    struct ca *b = recipe_ca(&(struct recipe){.key = recipe_other_key});
     const struct ca *list[9] = {a, a, a, a, a, a, a, a, a};
     struct ca_set *set;
 
@@ -504,22 +382,6 @@ static void sets(void **state)
     ca_set_unref(ca_set_ref(set));
     ca_set_unref(set);
     ca_set_unref(NULL);
-}
-
-static int make_keys(void **state)
-{
-    (void)state;
-    p256_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
-    p256_other_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
-    return p256_key && p256_other_key ? 0 : -1;
-}
-
-static int free_keys(void **state)
-{
-    (void)state;
-    EVP_PKEY_free(p256_key);
-    EVP_PKEY_free(p256_other_key);
-    return 0;
 }
 
 int main(void)
@@ -540,5 +402,5 @@ int main(void)
         cmocka_unit_test(sets),
     };
 
-    return cmocka_run_group_tests(tests, make_keys, free_keys);
+    return cmocka_run_group_tests(tests, recipe_keys_new, recipe_keys_free);
 }

@@ -203,6 +203,8 @@ static void a_constrained_ca_gets_no_cn_without_a_domain(void **state)
 {
     struct golden golden;
     uint8_t room[MIMIC_SUBJECT_ROOM];
+    struct name_rule permitted[] = {{.kind = NAME_IP, .base = name_of("192.0.2.7"), .prefix = 32}};
+    struct name_rule excluded[] = {{.kind = NAME_DNS, .base = name_of("example.com")}};
     char *rule = (char *)"example.org";
     struct deny_list *deny = NULL;
 
@@ -210,20 +212,22 @@ static void a_constrained_ca_gets_no_cn_without_a_domain(void **state)
     golden_init(&golden);
     golden.plan.profile = PROFILE_MIMIC;
     golden.plan.upstream = &golden.upstream;
-    golden.ca.permitted[0] = (struct name_rule){.kind = NAME_IP, .base = name_of("192.0.2.7")};
-    golden.ca.permitted_count = 1;
+    golden.ca.constraints[0] = (struct name_constraints){permitted, 1, excluded, 0, false};
+    golden.ca.constraints_count = 1;
     golden.upstream.name_count = 1;
     golden.upstream.names = &golden.names[2]; /* an address alone */
     assert_int_equal(mimic_subject(&golden.plan, room).len, sizeof(upstream_subject));
-    golden.ca.excluded[0] = (struct name_rule){.kind = NAME_DNS, .base = name_of("example.com")};
-    golden.ca.excluded_count = 1;
+    golden.ca.constraints[0].excluded_count = 1;
     assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
-    golden.ca.permitted[0] = (struct name_rule){.kind = NAME_DNS, .base = name_of("example.org")};
-    golden.ca.excluded_count = 0;
+    permitted[0] = (struct name_rule){.kind = NAME_DNS, .base = name_of("example.org")};
+    golden.ca.constraints[0].excluded_count = 0;
     assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
     golden.upstream.name_count = 3;
     golden.upstream.names = golden.names; /* and domains */
     assert_int_equal(mimic_subject(&golden.plan, room).len, sizeof(upstream_subject));
+    golden.ca.constraints[0].on_subject = true; /* of subjects an empty one alone is allowed */
+    assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
+    golden.ca.constraints[0].on_subject = false;
 
     /* all names denied: nothing is left to be beside it */
     assert_int_equal(deny_list_new(&rule, 1, &deny, NULL), LEAFD_OK);

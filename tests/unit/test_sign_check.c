@@ -369,6 +369,23 @@ static void the_subject_is_nobodys_ca(void **state)
     expect(draft, NULL);
 }
 
+/* A client holds the subject against constraints on directory names. */
+static void the_subject_may_have_to_be_empty(void **state)
+{
+    struct ca *narrow = (struct ca *)(uintptr_t)ca; /* nobody else has it now */
+    struct draft *draft = good();
+
+    (void)state;
+    narrow->constraints[0] = (struct name_constraints){.on_subject = true};
+    narrow->constraints_count = 1;
+    expect(draft, "only an empty one");
+    draft = good();
+    draft->subject = BYTES(0x30, 0x00);
+    draft->extension[SAN].critical = true;
+    expect(draft, NULL);
+    narrow->constraints_count = 0;
+}
+
 /* So many RDNs of one CN each, with a text of so many octets. */
 static struct bytes rdns(struct draft *draft, size_t count, size_t text_len)
 {
@@ -821,6 +838,7 @@ int main(void)
         cmocka_unit_test(the_head_is_checked),
         cmocka_unit_test(dates_stay_inside),
         cmocka_unit_test(the_subject_is_nobodys_ca),
+        cmocka_unit_test(the_subject_may_have_to_be_empty),
         cmocka_unit_test(the_subject_has_bounds),
         cmocka_unit_test(the_key_is_sound_and_nobodys_ca),
         cmocka_unit_test(rsa_numbers_stay_inside),
