@@ -11,41 +11,61 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 32, IDLE_TIMEOUT_SEC = 5, CONNECTION_MEMORY = 8192 };
+enum {
+    CONNECTIONS_MAX = 32,
+    IDLE_TIMEOUT_SEC = 5,
+    CONNECTION_MEMORY = 8192,
+    CRL_MAX_AGE_SEC = 3600
+};
 
 struct admin_http {
     const struct admin_state *state;
     struct MHD_Daemon *daemon[2]; /* Unix socket, loopback address */
 };
 
-/* What one path answers: a status and a heap text, which the reply frees; NULL on no memory. */
+/* What one path answers: a status and a heap body, which the reply frees; NULL on no memory. */
 struct answer {
     unsigned status;
     const char *content_type;
-    char *text;
+    char *body;
+    size_t len;
+    int64_t max_age_sec;  /* 0: not to be stored */
+    int64_t modified_sec; /* 0: not told */
 };
+
+/* Takes `text`, which may be NULL for no memory. */
+static struct answer answer_take(unsigned status, const char *content_type, char *text)
+{
+    return (struct answer){.status = status,
+                           .content_type = content_type,
+                           .body = text,
+                           .len = text ? strlen(text) : 0};
+}
+
+static struct answer answer_text(unsigned status, const char *text)
+{
+    return answer_take(status, "text/plain", strdup(text));
+}
 
 static struct answer answer_ping(const struct admin_state *state)
 {
     (void)state;
-    return (struct answer){MHD_HTTP_OK, "text/plain", strdup("pong\n")};
+    return answer_text(MHD_HTTP_OK, "pong\n");
 }
 
 static struct answer answer_ready(const struct admin_state *state)
 {
     struct why why = {""};
-    struct answer answer = {MHD_HTTP_OK, "text/plain", NULL};
+    char *text;
 
-    if (admin_state_is_ready(state, &why)) {
-        answer.text = strdup("ready\n");
-        return answer;
-    }
-    answer.status = MHD_HTTP_SERVICE_UNAVAILABLE;
-    if (asprintf(&answer.text, "not ready: %s\n", why.text) == -1)
-        answer.text = NULL;
-    return answer;
+    if (admin_state_is_ready(state, &why))
+        return answer_text(MHD_HTTP_OK, "ready\n");
+    if (asprintf(&text, "not ready: %s\n", why.text) == -1)
+        text = NULL;
+    return answer_take(MHD_HTTP_SERVICE_UNAVAILABLE, "text/plain", text);
 }
 
 static struct answer answer_healthcheck(const struct admin_state *state)
@@ -56,8 +76,29 @@ static struct answer answer_healthcheck(const struct admin_state *state)
     json_object_begin(&json, NULL);
     admin_state_write(state, &json);
     json_object_end(&json);
-    return (struct answer){ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, "application/json",
-                           json_take(&json)};
+    return answer_take(ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, "application/json",
+                       json_take(&json));
+}
+
+/* Clients and proxies may keep it for an hour: so long a new one may stay unseen. The world may see
+ * this path, so it tells nothing of why there is none; the log does. */
+static struct answer answer_crl(const struct admin_state *state)
+{
+    struct answer answer = {.status = MHD_HTTP_OK, .content_type = "application/pkix-crl"};
+    struct bytes der;
+    struct crl crl;
+    int64_t left_sec;
+    enum leafd_err err = crl_file_copy(state->crl, &der, &crl, &answer.modified_sec);
+
+    if (err == LEAFD_ABSENT)
+        return answer_text(MHD_HTTP_NOT_FOUND, "there is no CRL here\n");
+    if (err != LEAFD_OK)
+        return answer;
+    answer.body = (char *)(uintptr_t)der.data;
+    answer.len = der.len;
+    left_sec = crl.next_update - clock_wall_sec();
+    answer.max_age_sec = left_sec < 0 ? 0 : left_sec < CRL_MAX_AGE_SEC ? left_sec : CRL_MAX_AGE_SEC;
+    return answer;
 }
 
 static void write_gauge(FILE *out, const char *name, const char *help, uint64_t value)
@@ -77,6 +118,20 @@ static void write_counters(FILE *out)
     }
 }
 
+/* Of which there is none, it expired at the beginning of time: an alert on its age sees that too.
+ */
+static void write_crl(const struct admin_state *state, FILE *out)
+{
+    struct crl_status crl;
+
+    if (!state->crl)
+        return;
+    crl_file_status(state->crl, &crl);
+    write_gauge(out, "leafd_crl_next_update_timestamp_seconds",
+                "When the CRL expires, in seconds since 1970; 0 when there is none.",
+                crl.good && crl.crl.next_update > 0 ? (uint64_t)crl.crl.next_update : 0);
+}
+
 static void write_gauges(const struct admin_state *state, FILE *out)
 {
     struct signer_status signer;
@@ -91,6 +146,7 @@ static void write_gauges(const struct admin_state *state, FILE *out)
                 (uint64_t)(clock_mono_ms() - state->started_ms) / 1000);
     write_gauge(out, "leafd_cache_entries", "Leaves in memory.", entries);
     write_gauge(out, "leafd_cache_bytes", "Memory of these leaves.", bytes);
+    write_crl(state, out);
     write_gauge(out, "leafd_signer_lanes", "Sessions that can sign.", signer.lanes);
     write_gauge(out, "leafd_signer_waiting", "Leaves waiting for a signature.", signer.waiting);
     write_gauge(out, "leafd_signer_restarts", "Signer processes that came after the first.",
@@ -121,17 +177,15 @@ static struct answer answer_metrics(const struct admin_state *state)
             text = NULL;
         }
     }
-    return (struct answer){MHD_HTTP_OK, "text/plain; version=0.0.4", text};
+    return answer_take(MHD_HTTP_OK, "text/plain; version=0.0.4", text);
 }
 
 static const struct {
     const char *path;
     struct answer (*answer)(const struct admin_state *state);
 } paths[] = {
-    {"/ping", answer_ping},
-    {"/ready", answer_ready},
-    {"/healthcheck", answer_healthcheck},
-    {"/metrics", answer_metrics},
+    {"/ping", answer_ping},       {"/ready", answer_ready}, {"/healthcheck", answer_healthcheck},
+    {"/metrics", answer_metrics}, {"/ca.crl", answer_crl},
 };
 
 static struct answer answer_of(const struct admin_state *state, const char *url, const char *method)
@@ -140,12 +194,33 @@ static struct answer answer_of(const struct admin_state *state, const char *url,
         if (strcmp(url, paths[i].path) != 0)
             continue;
         if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-            return (struct answer){MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain",
-                                   strdup("only GET and HEAD\n")};
+            return answer_text(MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         return paths[i].answer(state);
     }
-    return (struct answer){MHD_HTTP_NOT_FOUND, "text/plain",
-                           strdup("/ping /ready /healthcheck /metrics\n")};
+    return answer_text(MHD_HTTP_NOT_FOUND, "/ping /ready /healthcheck /metrics /ca.crl\n");
+}
+
+/* IMF-fixdate (RFC 9110 section 5.6.7). */
+static const char *http_date(int64_t sec, char *out, size_t size)
+{
+    time_t time = (time_t)sec;
+    struct tm tm;
+
+    if (!gmtime_r(&time, &tm) || strftime(out, size, "%a, %d %b %Y %H:%M:%S GMT", &tm) == 0)
+        out[0] = '\0';
+    return out;
+}
+
+static void add_headers(struct MHD_Response *response, const struct answer *answer)
+{
+    char text[64] = "no-store";
+
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->content_type);
+    if (answer->max_age_sec > 0)
+        snprintf(text, sizeof(text), "public, max-age=%" PRId64, answer->max_age_sec);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, text);
+    if (answer->modified_sec > 0 && *http_date(answer->modified_sec, text, sizeof(text)))
+        MHD_add_response_header(response, MHD_HTTP_HEADER_LAST_MODIFIED, text);
 }
 
 static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, const char *url,
@@ -168,16 +243,14 @@ static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, cons
         return MHD_YES;
     }
     answer = answer_of(http->state, url, method);
-    if (!answer.text)
+    if (!answer.body)
         return MHD_NO;
-    response =
-        MHD_create_response_from_buffer(strlen(answer.text), answer.text, MHD_RESPMEM_MUST_FREE);
+    response = MHD_create_response_from_buffer(answer.len, answer.body, MHD_RESPMEM_MUST_FREE);
     if (!response) {
-        free(answer.text);
+        free(answer.body);
         return MHD_NO;
     }
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.content_type);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    add_headers(response, &answer);
     result = MHD_queue_response(connection, answer.status, response);
     MHD_destroy_response(response);
     return result;
@@ -203,6 +276,12 @@ static enum leafd_err start_daemon(struct admin_http *http, int fd, struct MHD_D
     return LEAFD_OK;
 }
 
+static void close_fd(int fd)
+{
+    if (fd != -1)
+        close(fd);
+}
+
 enum leafd_err admin_http_new(const struct admin_state *state, int unix_fd, int tcp_fd,
                               struct admin_http **ret, struct why *why)
 {
@@ -212,15 +291,24 @@ enum leafd_err admin_http_new(const struct admin_state *state, int unix_fd, int 
 
     if (http) {
         http->state = state;
-        err = start_daemon(http, unix_fd, &http->daemon[0], why);
-        tcp_err = start_daemon(http, tcp_fd, &http->daemon[1], why);
-        if (err == LEAFD_OK)
-            err = tcp_err;
+        err = LEAFD_OK;
     }
+    if (err != LEAFD_OK) {
+        close_fd(unix_fd);
+        close_fd(tcp_fd);
+        goto out;
+    }
+    err = start_daemon(http, unix_fd, &http->daemon[0], why);
+    tcp_err = start_daemon(http, tcp_fd, &http->daemon[1], why);
     if (err == LEAFD_OK)
-        *ret = http;
-    else
-        admin_http_free(http);
+        err = tcp_err;
+    if (err != LEAFD_OK)
+        goto out;
+
+    *ret = http;
+    http = NULL;
+out:
+    admin_http_free(http);
     return err;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /ping, /ready, /healthcheck and /metrics over HTTP (libmicrohttpd): a Unix socket and a loopback
- * address.
+/* /ping, /ready, /healthcheck, /metrics and /ca.crl over HTTP (libmicrohttpd): a Unix socket and a
+ * loopback address.
  *
  * Threads: its own; _new and _free from one thread. */
 #pragma once

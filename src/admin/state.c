@@ -54,6 +54,25 @@ static void write_keys(const struct admin_state *state, struct json *json)
     json_object_end(json);
 }
 
+static void write_crl(const struct admin_state *state, struct json *json)
+{
+    struct crl_status crl;
+
+    if (!state->crl)
+        return;
+    crl_file_status(state->crl, &crl);
+    json_object_begin(json, "crl");
+    json_bool(json, "good", crl.good);
+    if (crl.good) {
+        json_int(json, "this_update_sec", crl.crl.this_update);
+        json_int(json, "next_update_sec", crl.crl.next_update);
+        json_uint(json, "number", crl.crl.number);
+        json_uint(json, "revoked", crl.crl.revoked);
+    }
+    json_string(json, "attention", crl.attention.text);
+    json_object_end(json);
+}
+
 static void write_counters(struct json *json)
 {
     json_array_begin(json, "counters");
@@ -90,5 +109,6 @@ void admin_state_write(const struct admin_state *state, struct json *json)
     json_uint(json, "max_bytes", (uint64_t)state->conf->cache_max_bytes);
     json_object_end(json);
     write_keys(state, json);
+    write_crl(state, json);
     write_counters(json);
 }

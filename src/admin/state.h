@@ -4,6 +4,7 @@
  * Threads: every function from any thread. */
 #pragma once
 
+#include "admin/crl_file.h"
 #include "base/json_writer.h"
 #include "cache/leaf_cache.h"
 #include "conf/conf.h"
@@ -15,11 +16,12 @@ struct admin_state {
     struct leaf_cache *cache;
     struct key_pool *keys;
     struct signer *signer;
-    int64_t started_ms; /* clock_mono_ms */
+    struct crl_file *crl; /* NULL: leaves name no CRL, and there is none */
+    int64_t started_ms;   /* clock_mono_ms */
 };
 /* Ready to issue: a signer signs, and the default CA is valid now. When not, `why` tells. */
 bool admin_state_is_ready(const struct admin_state *state, struct why *why);
 
-/* Members of a JSON object that is open: version, uptime, signer, cache, keys and every counter
- * that is not zero. */
+/* Members of a JSON object that is open: version, uptime, signer, cache, keys, crl and every
+ * counter that is not zero. */
 void admin_state_write(const struct admin_state *state, struct json *json);

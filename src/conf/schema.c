@@ -194,8 +194,8 @@ const struct schema_row schema_rows[] = {
      .help = "Unix socket at which leafctl finds the running leafd."},
     {.name = "admin.unix", .type = SCHEMA_PATH_OR_NONE, .offset = FIELD(admin_unix),
      .fallback = "\"\"",
-     .help = "Unix socket of the HTTP endpoint (/ping, /ready, /healthcheck, /metrics); \"\" is "
-             "none."},
+     .help = "Unix socket of the HTTP endpoint (/ping, /ready, /healthcheck, /metrics, /ca.crl); "
+             "\"\" is none."},
     {.name = "admin.address", .type = SCHEMA_ADMIN_ADDRESS, .fallback = "127.0.0.1:2998",
      .help = "Loopback address of the same endpoint; \"\" is none."},
 };

@@ -10,6 +10,7 @@
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_output.h"
 #include "policy/ca_files.h"
+#include "policy/crl.h"
 #include "policy/policy.h"
 
 #include <errno.h>
@@ -191,6 +192,35 @@ static void find_in_ca(struct findings *to, const struct ca *ca, const char *fil
         find(to, false, "%s has an Ed25519 key, which no browser takes", file);
 }
 
+/* What the front finds at its start. Who is root can read what the front cannot. */
+static void find_crl(struct findings *to, const struct conf *conf, const struct ca *ca)
+{
+    const char *path = conf->ca_crl_file;
+    struct bytes der = {NULL, 0};
+    struct stat status;
+    struct crl crl;
+    struct why why = {""};
+
+    if (crl_conf_needs_care(conf, ca, &why))
+        find(to, false, "%s", why.text);
+    if (!path)
+        return;
+    if (stat(path, &status) == -1)
+        find(to, false, "ca.crl_file: %s: %s%s", path, strerror(errno),
+             errno == ENOENT ? "; leafctl ca crl makes it" : "");
+    else if (!S_ISREG(status.st_mode))
+        find(to, false, "ca.crl_file: %s is no file", path);
+    else if (bytes_read_file(path, CRL_SIZE_MAX, &der, &why) != LEAFD_OK)
+        find(to, false, "ca.crl_file: %s", why.text);
+    else if (crl_read(der, ca, &crl, &why) != LEAFD_OK ||
+             crl_needs_care(&crl, clock_wall_sec(), &why))
+        find(to, false, "ca.crl_file: %s: %s", path, why.text);
+    else if (geteuid() == 0 && !(status.st_mode & S_IROTH))
+        find(to, false, "ca.crl_file: %s must be readable for the user of the front; chmod 644 it",
+             path);
+    free((void *)(uintptr_t)der.data);
+}
+
 static void find_cas(struct findings *to, const struct conf *conf)
 {
     struct ca_set *cas = NULL;
@@ -202,6 +232,7 @@ static void find_cas(struct findings *to, const struct conf *conf)
     }
     for (size_t i = 0; i < cas->count; i++)
         find_in_ca(to, cas->ca[i], conf->ca[i].certificate);
+    find_crl(to, conf, cas->ca[0]);
     ca_set_unref(cas);
 }
 

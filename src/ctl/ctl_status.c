@@ -194,6 +194,22 @@ static void print_keys(const struct ctl_json *json)
     ctl_print_row("Keys in stock", text);
 }
 
+static void print_crl(const struct ctl_json *json)
+{
+    const struct ctl_json_value *crl = ctl_json_get(json, 0, "crl");
+    char text[CTL_TIME_SIZE + 16];
+    char time[CTL_TIME_SIZE];
+    uint64_t next;
+
+    if (!crl)
+        return;
+    next = number_of(ctl_json_get(json, index_of(json, crl), "next_update_sec"));
+    if (next)
+        snprintf(text, sizeof(text), "until %s", ctl_time((int64_t)next, time));
+    ctl_print_row("CRL", next ? text : "none");
+    print_text("  attention", ctl_json_get(json, index_of(json, crl), "attention"));
+}
+
 /* A label set as it stands in the document, without the backslashes before its quotes. */
 static void print_labels(struct bytes labels)
 {
@@ -247,6 +263,7 @@ static void print_status(const struct ctl_json *json)
     print_signer(json);
     print_cache(json);
     print_keys(json);
+    print_crl(json);
     print_counters(json);
 }
 

@@ -9,6 +9,7 @@
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -171,26 +172,59 @@ enum leafd_err crl_read(struct bytes input, const struct ca *ca, struct crl *ret
     return err;
 }
 
+/* ---- what an operator should know ---- */
+
+bool crl_conf_needs_care(const struct conf *conf, const struct ca *ca, struct why *why)
+{
+    if (!conf->ca_crl_url)
+        return false;
+    if (!ca->crl_sign) {
+        (void)fail(why, LEAFD_CONFIG,
+                   "leaves name a CRL (ca.crl_url), but the CA's key usage is without cRLSign: "
+                   "clients that check revocation refuse every leaf");
+        return true;
+    }
+    if (!conf->ca_crl_file) {
+        (void)fail(why, LEAFD_CONFIG,
+                   "leaves name a CRL (ca.crl_url), but ca.crl_file names none: leafd neither "
+                   "serves it nor sees when it expires");
+        return true;
+    }
+    return false;
+}
+
+static const char *date_text(int64_t sec, char *out, size_t size)
+{
+    time_t time = (time_t)sec;
+    struct tm tm;
+
+    if (!gmtime_r(&time, &tm) || strftime(out, size, "%Y-%m-%d %H:%M:%S UTC", &tm) == 0)
+        snprintf(out, size, "%lld", (long long)sec);
+    return out;
+}
+
 bool crl_needs_care(const struct crl *crl, int64_t now_sec, struct why *why)
 {
     int64_t ahead = (crl->next_update - crl->this_update) / 4;
+    char date[32];
 
     if (ahead > WEEK_SEC)
         ahead = WEEK_SEC;
     if (now_sec > crl->next_update) {
         (void)fail(why, LEAFD_REFUSED,
-                   "the CRL has expired: clients that check revocation refuse every leaf; leafctl "
-                   "ca crl makes a new one");
+                   "the CRL has expired on %s: clients that check revocation refuse every leaf; "
+                   "leafctl ca crl makes a new one",
+                   date_text(crl->next_update, date, sizeof(date)));
         return true;
     }
     if (now_sec < crl->this_update) {
-        (void)fail(why, LEAFD_REFUSED, "the CRL is not valid yet; is this machine's clock right?");
+        (void)fail(why, LEAFD_REFUSED, "the CRL is not valid before %s; is the clock right?",
+                   date_text(crl->this_update, date, sizeof(date)));
         return true;
     }
     if (crl->next_update - now_sec <= ahead) {
-        (void)fail(why, LEAFD_REFUSED,
-                   "the CRL expires in %lld hours; leafctl ca crl makes a new one",
-                   (long long)(crl->next_update - now_sec) / 3600);
+        (void)fail(why, LEAFD_REFUSED, "the CRL expires on %s; leafctl ca crl makes a new one",
+                   date_text(crl->next_update, date, sizeof(date)));
         return true;
     }
     return false;

@@ -5,6 +5,7 @@
  * Threads: no shared state. */
 #pragma once
 
+#include "conf/conf.h"
 #include "der/der_writer.h"
 #include "policy/ca.h"
 
@@ -33,6 +34,10 @@ void crl_put(struct der_writer *writer, const struct ca *ca, struct bytes tbs,
 LEAFD_CHECKED enum leafd_err crl_read(struct bytes input, const struct ca *ca, struct crl *ret,
                                       struct why *why);
 
-/* What its operator should know of a CRL by its dates; false: nothing. It has to be renewed well
- * before its end: a week, or a quarter of its span if that is less. */
+/* What its operator should know, each with a sentence that stays the same until something happens;
+ * false: nothing. Of the configuration: an address that leaves carry (ca.crl_url) while no file is
+ * named, or while clients would not take this CA's CRL. */
+bool crl_conf_needs_care(const struct conf *conf, const struct ca *ca, struct why *why);
+/* Of a CRL, by its dates: it has to be renewed well before its end, a week, or a quarter of its
+ * span if that is less. */
 bool crl_needs_care(const struct crl *crl, int64_t now_sec, struct why *why);

@@ -25,6 +25,7 @@ struct front {
     struct policy *policy;
     struct packet_path *path;
     struct udp_listener *listener;
+    struct crl_file *crl;
     struct admin_state state;
     struct admin_http *http;
     struct control *control;
@@ -80,8 +81,15 @@ static enum leafd_err front_start(struct front *front, struct role_start *start,
     err = udp_listener_new(conf, start->listen, front->path, &front->listener, why);
     if (err != LEAFD_OK)
         return err;
-    front->state =
-        (struct admin_state){conf, front->cache, front->keys, front->signer, clock_mono_ms()};
+    err = crl_file_new(conf, start->cas->ca[0], &front->crl);
+    if (err != LEAFD_OK)
+        return err;
+    front->state = (struct admin_state){.conf = conf,
+                                        .cache = front->cache,
+                                        .keys = front->keys,
+                                        .signer = front->signer,
+                                        .crl = front->crl,
+                                        .started_ms = clock_mono_ms()};
     err = admin_http_new(&front->state, take(&start->admin_unix), take(&start->admin_tcp),
                          &front->http, why);
     if (err != LEAFD_OK)
@@ -106,6 +114,15 @@ static void cas_warn(const struct role_start *start)
     }
 }
 
+/* Logs what is to be known of the CRL. */
+static void crl_warn(const struct front *front)
+{
+    struct crl_status status;
+
+    if (front->crl)
+        crl_file_status(front->crl, &status);
+}
+
 /* The mirror of front_start. */
 static void front_stop(struct front *front)
 {
@@ -113,6 +130,7 @@ static void front_stop(struct front *front)
 
     control_free(front->control);
     admin_http_free(front->http);
+    crl_file_free(front->crl);
     if (front->listener)
         udp_listener_stop(front->listener, now + STOP_READING_MS);
     if (front->path)
@@ -150,6 +168,7 @@ int front_main(struct role_start *start)
 
     if (err == LEAFD_OK) {
         cas_warn(start);
+        crl_warn(&front);
         role_say(start, ROLE_MSG_READY);
         front_serve(&front, start);
     } else {

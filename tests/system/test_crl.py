@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CA's revocation list: made by leafctl with the key in the token, named in leaves, and good for a
-client that insists on one."""
+client that insists on one; given away by the admin endpoint."""
 
+import calendar
 import datetime
+import email.utils
+import http.client
+import socket
 import stat
 import subprocess
 
 import pytest
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from lib import checks
-from lib.authority import NO_CRL_SIGN, files_in, leafctl, leafctl_json
+from lib import checks, tree
+from lib.authority import NO_CRL_SIGN, SoftwareAuthority, files_in, leafctl, leafctl_json
 from lib.client import by_ids
+from lib.leafd_process import LeafdProcess, udp_address
 
 KEYS = ["ec-p256", "ec-p384", "rsa-2048"]
 URL = "http://crl.example.org/ca.crl"
 HOST = "www.example.org"
+TESTING = ["--insecure-file-key"]
 
 
 @pytest.fixture(params=KEYS)
@@ -154,3 +161,153 @@ def test_refusals(config_of, ca, constrained, folder):
         assert (done.returncode, sentence in done.stderr) == (code, True), (words, done.stderr)
         assert not file.exists()
     assert not [name for name in files_in(folder) if ".new-" in name]
+
+
+# ---- given away by the admin endpoint ----
+
+
+def get(daemon, method="GET", path="/ca.crl", unix=False):
+    """(status, headers, body) over TCP or the Unix socket."""
+    host, port = udp_address(daemon.admin)
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    if unix:
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(5)
+        connection.sock.connect(str(daemon.folder / "admin.sock"))
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read()
+    finally:
+        connection.close()
+
+
+def assert_not_served(daemon, since, reason):
+    """404 without a word of why to the world, which the log has once."""
+    for unix in (False, True, False):
+        status, headers, body = get(daemon, unix=unix)
+        assert (status, headers["Content-Type"], headers["Cache-Control"]) == (404, "text/plain", "no-store")
+        assert body == b"there is no CRL here\n"
+    daemon.wait_line(lambda line: "event=crl-needs-care" in line and reason in line, reason, since=since)
+    assert len(daemon.events("crl-needs-care", since)) == 1, daemon.log()
+    assert daemon.metric("leafd_crl_next_update_timestamp_seconds") == 0
+
+
+def test_served_and_renewed(start, ca, folder):
+    """What is in the file when it is asked for, and nothing but a CRL of this CA."""
+    file = folder / "ca.crl"
+    changes = {"ca": {"crl_url": URL, "crl_file": str(file)}, "admin": {"unix": "admin.sock"}}
+    with start(ca, changes) as daemon:
+        daemon.wait_event("crl-needs-care")
+        assert_not_served(daemon, 0, "leafctl ca crl makes it")
+        numbers = []
+        for unix in (False, True):
+            since = len(daemon.lines)
+            told = leafctl_json(daemon.config, folder, "ca", "crl", "--out", file)
+            status, headers, body = get(daemon, unix=unix)
+            assert (status, body) == (200, file.read_bytes())
+            assert headers["Content-Type"] == "application/pkix-crl"
+            assert int(headers["Content-Length"]) == len(body)
+            assert headers["Cache-Control"] == "public, max-age=3600"
+            modified = email.utils.parsedate_to_datetime(headers["Last-Modified"]).timestamp()
+            assert modified == int(file.stat().st_mtime)
+            assert get(daemon, "HEAD", unix=unix)[:2] == (200, {**headers, "Date": get(daemon, "HEAD")[1]["Date"]})
+            assert get(daemon, "POST", unix=unix)[0] == 405
+            numbers.append(assert_crl(body, ca.cert, folder))
+            assert numbers[-1] == told["number"]
+            assert not daemon.events("crl-needs-care", since)
+            assert daemon.metric("leafd_crl_next_update_timestamp_seconds") == calendar.timegm(
+                x509.load_der_x509_crl(body).next_update.timetuple()
+            )
+        assert numbers[0] < numbers[1]
+        good = file.read_bytes()
+        with daemon.client() as client:
+            assert verify(client.ask_leaf(by_ids(HOST)), ca.cert, folder, x509.load_der_x509_crl(good))[0] == 0
+        for garbage in (b"", b"<html>", good + b"\0", good[:-1], b"\0" * (2 << 20), pem_crl(good)):
+            since = len(daemon.lines)
+            file.write_bytes(garbage)
+            assert_not_served(daemon, since, "is not served" if len(garbage) < 1 << 20 else "larger than")
+            file.write_bytes(good)
+            assert get(daemon)[::2] == (200, good)
+        if tree.IS_ROOT:
+            since = len(daemon.lines)
+            file.chmod(0o600)
+            assert_not_served(daemon, since, "user.front")
+            file.chmod(0o644)
+        assert get(daemon)[2] == good
+        file.unlink()
+        assert get(daemon)[0] == 404
+
+
+def pem_crl(der):
+    return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
+
+
+def test_not_that_of_another_ca(start, ca, authorities, config_of, folder):
+    file = folder / "ca.crl"
+    other = authorities("ec-p384")
+    assert leafctl(config_of(other), folder, "ca", "crl", "--out", file).returncode == 0
+    with start(ca, {"ca": {"crl_url": URL, "crl_file": str(file)}, "admin": {"unix": "admin.sock"}}) as daemon:
+        daemon.wait_event("crl-needs-care")
+        assert_not_served(daemon, 0, "another issuer")
+        found = leafctl_json(daemon.config, daemon.folder, "check")
+        assert found["good"] and any("another issuer" in text for text in found["warnings"])
+
+
+def software_crl(authority, start, end):
+    """Signed with a CA's key in a file: dates that leafctl would not give. Days from now."""
+    now = datetime.datetime.utcnow().replace(microsecond=0)
+    key = load_pem_private_key(authority.key_file.read_bytes(), None)
+    return (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.cert.subject)
+        .last_update(now + datetime.timedelta(days=start))
+        .next_update(now + datetime.timedelta(days=end))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.DER)
+    )
+
+
+def test_one_that_expires_is_told(folder):
+    """In the log, in leafctl check and status, in a metric; it is served all the same."""
+    authority = SoftwareAuthority(folder)
+    tree.give_to(authority.key_file, tree.SIGNER_ID)
+    file = folder / "ca.crl"
+    config = {
+        "listen": [{"udp": "127.0.0.1:0"}],
+        "user": {"front": str(tree.FRONT_ID), "signer": str(tree.SIGNER_ID)},
+        "ca": {"certificate": str(authority.pem_file), "key": str(authority.key_file), "crl_file": str(file)},
+        "token": {"access": "file"},
+        "control": {"socket": "control.sock"},
+        "admin": {"address": "127.0.0.1:0"},
+    }
+    file.write_bytes(software_crl(authority, -10, -1))
+    with LeafdProcess(folder, config, args=TESTING) as daemon:
+        daemon.wait_ready()
+        assert "has expired on" in daemon.wait_event("crl-needs-care")
+        for start, end, sentence in ((-10, -1, "has expired on"), (-80, 5, "expires on"), (1, 9, "is not valid before")):
+            crl = software_crl(authority, start, end)
+            file.write_bytes(crl)
+            assert get(daemon)[2] == crl
+            assert daemon.metric("leafd_crl_next_update_timestamp_seconds") == calendar.timegm(
+                x509.load_der_x509_crl(crl).next_update.timetuple()
+            )
+            daemon.wait_line(sentence, sentence)
+            status = leafctl_json(daemon.file, folder, *TESTING, "status")
+            assert status["crl"]["good"] and sentence in status["crl"]["attention"]
+            assert sentence in leafctl(daemon.file, folder, *TESTING, "status").stdout
+            found = leafctl_json(daemon.file, folder, *TESTING, "check")
+            assert found["good"] and any(sentence in text for text in found["warnings"])
+        file.write_bytes(software_crl(authority, -1, 60))
+        assert leafctl_json(daemon.file, folder, *TESTING, "status")["crl"]["attention"] == ""
+        assert not any("CRL" in text for text in leafctl_json(daemon.file, folder, *TESTING, "check")["warnings"])
+
+
+def test_an_address_without_a_list_is_told(config_of, ca, folder):
+    config = config_of(ca, {"ca": {"crl_url": URL}})
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        assert "ca.crl_file names none" in daemon.wait_event("crl-needs-care")
+        assert get(daemon)[0] == 404
+        assert "ca.crl_file names none" in leafctl(daemon.file, folder, "check").stdout
+        assert "ca.crl_file names none" in leafctl(daemon.file, folder, "status").stdout

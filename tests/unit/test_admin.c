@@ -8,6 +8,7 @@
 #include "admin/control.h"
 #include "base/clock.h"
 #include "tests/lib/fake_signer.h"
+#include "tests/lib/make_cert.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -308,6 +310,159 @@ static void http_not_ready(void **state)
     admin_http_free(http);
 }
 
+/* ---- the CRL ---- */
+
+static struct ca *test_ca(const char *cn, EVP_PKEY *key)
+{
+    struct bytes der = make_ca(cn, key, clock_wall_sec());
+    struct ca *ca = NULL;
+
+    assert_int_equal(ca_read(der, 0, false, &ca, NULL), LEAFD_OK);
+    free((void *)(uintptr_t)der.data);
+    return ca;
+}
+
+/* Puts one in the place of the world's file, from now to `end`, as leafctl does. */
+static void put_crl(const char *path, const struct ca *ca, EVP_PKEY *key, int64_t end)
+{
+    uint8_t tbs_room[1024];
+    uint8_t room[2048];
+    uint8_t signature[256];
+    char beside[128];
+    size_t len = sizeof(signature);
+    struct der_writer writer = der_writer_of(tbs_room, sizeof(tbs_room));
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    struct bytes tbs;
+    FILE *file;
+
+    crl_put_tbs(&writer, ca, &(struct crl){clock_wall_sec() - 86400, end, 7, 0});
+    tbs = der_written(&writer);
+    assert_int_equal(EVP_DigestSignInit_ex(ctx, NULL, "SHA256", NULL, NULL, key, NULL), 1);
+    assert_int_equal(EVP_DigestSign(ctx, signature, &len, tbs.data, tbs.len), 1);
+    EVP_MD_CTX_free(ctx);
+    writer = der_writer_of(room, sizeof(room));
+    crl_put(&writer, ca, tbs, (struct bytes){signature, len});
+    snprintf(beside, sizeof(beside), "%s.new", path);
+    file = fopen(beside, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(der_written(&writer).data, der_written(&writer).len, 1, file), 1);
+    fclose(file);
+    assert_int_equal(rename(beside, path), 0);
+}
+
+static void put_text(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+/* The CRL's end as /metrics tells it; what is to be known holds `part`, or is nothing (NULL). */
+static void assert_state(const struct world *world, int64_t end, const char *part)
+{
+    struct crl_status status;
+    char line[80];
+
+    crl_file_status(world->state.crl, &status);
+    assert_int_equal(status.good, end != 0);
+    if (part ? !strstr(status.attention.text, part) : status.attention.text[0])
+        fail_msg("\"%s\" is told, not \"%s\"", status.attention.text, part ? part : "");
+    snprintf(line, sizeof(line), "leafd_crl_next_update_timestamp_seconds %lld\n", (long long)end);
+    assert_non_null(strstr(ask(world, connect_unix(world), "GET /metrics HTTP/1.0\r\n\r\n"), line));
+}
+
+static const char *ask_crl(const struct world *world)
+{
+    return ask(world, connect_unix(world), "GET /ca.crl HTTP/1.0\r\n\r\n");
+}
+
+static void assert_served(const struct world *world, const char *max_age)
+{
+    const char *answer = ask_crl(world);
+
+    assert_int_equal(status_of(answer), 200);
+    assert_non_null(strstr(answer, "Content-Type: application/pkix-crl\r\n"));
+    assert_non_null(strstr(answer, "Last-Modified: "));
+    assert_non_null(strstr(answer, max_age));
+}
+
+static void assert_not_served(const struct world *world)
+{
+    const char *answer = ask_crl(world);
+
+    assert_int_equal(status_of(answer), 404);
+    assert_non_null(strstr(answer, "there is no CRL here"));
+}
+
+static void the_crl_is_served_as_long_as_it_is_ours(void **state)
+{
+    struct world *world = *state;
+    struct admin_http *http = NULL;
+    EVP_PKEY *key = make_key("P-256");
+    EVP_PKEY *other_key = make_key("P-256");
+    struct ca *ca = test_ca("CA", key);
+    struct ca *other = test_ca("CA", other_key);
+    int64_t end = clock_wall_sec() + 90 * 86400;
+    int64_t past = clock_wall_sec() - 60;
+    char path[80];
+
+    snprintf(path, sizeof(path), "%s/ca.crl", world->folder);
+    world->conf->ca_crl_file = strdup(path);
+    world->conf->ca_crl_url = strdup("http://crl.example/ca.crl");
+    assert_int_equal(crl_file_new(world->conf, ca, &world->state.crl), LEAFD_OK);
+    assert_int_equal(admin_http_new(&world->state, listen_unix(world), -1, &http, NULL), LEAFD_OK);
+    assert_not_served(world);
+    assert_state(world, 0, "leafctl ca crl makes it");
+    put_crl(path, ca, key, end);
+    assert_served(world, "Cache-Control: public, max-age=3600\r\n");
+    assert_state(world, end, NULL);
+    put_crl(path, other, other_key, end);
+    assert_not_served(world);
+    assert_state(world, 0, "does not verify");
+    put_text(path, "<html>");
+    assert_not_served(world);
+    assert_state(world, 0, "not a CRL");
+    put_crl(path, ca, key, past); /* expired: it is what it is */
+    assert_served(world, "Cache-Control: no-store\r\n");
+    assert_state(world, past, "has expired");
+    put_crl(path, ca, key, clock_wall_sec() + 100);
+    assert_served(world, "Cache-Control: public, max-age=");
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0); /* blocks nobody */
+    assert_not_served(world);
+    assert_state(world, 0, "is no file");
+    unlink(path);
+    assert_not_served(world);
+    admin_http_free(http);
+    crl_file_free(world->state.crl);
+    world->state.crl = NULL;
+    ca_unref(ca);
+    ca_unref(other);
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(other_key);
+}
+
+static void without_a_crl_nothing_is_told(void **state)
+{
+    struct world *world = *state;
+    struct admin_http *http = NULL;
+    EVP_PKEY *key = make_key("P-256");
+    struct ca *ca = test_ca("CA", key);
+    struct crl_file *file = NULL;
+
+    assert_int_equal(crl_file_new(world->conf, ca, &file), LEAFD_OK);
+    assert_null(file);
+    crl_file_free(NULL);
+    assert_int_equal(admin_http_new(&world->state, listen_unix(world), -1, &http, NULL), LEAFD_OK);
+    assert_not_served(world);
+    assert_null(strstr(ask(world, connect_unix(world), "GET /metrics HTTP/1.0\r\n\r\n"), "crl"));
+    admin_http_free(http);
+    ca_unref(ca);
+    EVP_PKEY_free(key);
+}
+
 static void http_nowhere(void **state)
 {
     struct world *world = *state;
@@ -328,6 +483,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(http_answers, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(http_not_ready, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(http_nowhere, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(the_crl_is_served_as_long_as_it_is_ours, world_setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(without_a_crl_nothing_is_told, world_setup, world_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -465,13 +465,45 @@ static void care_is_asked_for_in_time(void **state)
     assert_false(crl_needs_care(&crl, now, &why));
     assert_false(crl_needs_care(&crl, now + 83 * DAY_SEC - 1, &why));
     assert_true(crl_needs_care(&crl, now + 83 * DAY_SEC, &why));
-    assert_non_null(strstr(why.text, "expires in 168 hours"));
+    assert_non_null(strstr(why.text, "expires on 2027-02-16 "));
     assert_true(crl_needs_care(&crl, now + 90 * DAY_SEC + 1, &why));
-    assert_non_null(strstr(why.text, "has expired"));
+    assert_non_null(strstr(why.text, "has expired on 2027-02-16 "));
     assert_true(crl_needs_care(&crl, now - 1, &why));
-    assert_non_null(strstr(why.text, "not valid yet"));
+    assert_non_null(strstr(why.text, "not valid before 2026-11-18 "));
     assert_false(crl_needs_care(&of_a_day, now + 17 * 3600, NULL));
     assert_true(crl_needs_care(&of_a_day, now + 18 * 3600, NULL));
+}
+
+static void an_address_without_a_list_is_told(void **state)
+{
+    EVP_PKEY *key = make_key("P-256");
+    struct make_cert recipe = {.cn = "CA",
+                               .key = key,
+                               .ku = "critical,keyCertSign",
+                               .bc = "critical,CA:TRUE",
+                               .not_before = now,
+                               .not_after = now + DAY_SEC};
+    struct bytes cert = make_cert(&recipe);
+    struct ca *good = ca_of("Test CA", key);
+    struct ca *without = NULL;
+    struct conf conf = {.ca_crl_file = (char *)"/ca.crl"};
+    struct why why = {""};
+
+    (void)state;
+    assert_int_equal(ca_read(cert, 0, false, &without, NULL), LEAFD_OK);
+    assert_false(crl_conf_needs_care(&conf, good, &why));
+    assert_false(crl_conf_needs_care(&conf, without, &why)); /* no leaf names it */
+    conf.ca_crl_url = (char *)"http://crl.example/ca.crl";
+    assert_false(crl_conf_needs_care(&conf, good, &why));
+    assert_true(crl_conf_needs_care(&conf, without, &why));
+    assert_non_null(strstr(why.text, "cRLSign"));
+    conf.ca_crl_file = NULL;
+    assert_true(crl_conf_needs_care(&conf, good, &why));
+    assert_non_null(strstr(why.text, "ca.crl_file names none"));
+    ca_unref(good);
+    ca_unref(without);
+    drop(cert);
+    EVP_PKEY_free(key);
 }
 
 int main(void)
@@ -486,6 +518,7 @@ int main(void)
         cmocka_unit_test(others_are_refused),
         cmocka_unit_test(what_is_no_crl_is_refused),
         cmocka_unit_test(care_is_asked_for_in_time),
+        cmocka_unit_test(an_address_without_a_list_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
