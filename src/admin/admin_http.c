@@ -3,6 +3,7 @@
 
 #include "admin/admin_http.h"
 
+#include "admin/conn_deadline.h"
 #include "base/clock.h"
 #include "base/metrics.h"
 
@@ -14,15 +15,20 @@
 #include <time.h>
 #include <unistd.h>
 
+/* A connection carries one request, and all of it has to be done in PATIENCE_MS: who sends slowly
+ * does not keep others out. */
 enum {
     CONNECTIONS_MAX = 32,
     IDLE_TIMEOUT_SEC = 5,
+    PATIENCE_MS = 5000,
     CONNECTION_MEMORY = 8192,
     CRL_MAX_AGE_SEC = 3600
 };
+_Static_assert(2 * CONNECTIONS_MAX < CONN_DEADLINES_MAX, "every connection has a deadline");
 
 struct admin_http {
     const struct admin_state *state;
+    struct conn_deadlines *deadlines;
     struct MHD_Daemon *daemon[2]; /* Unix socket, loopback address */
 };
 
@@ -215,6 +221,7 @@ static void add_headers(struct MHD_Response *response, const struct answer *answ
 {
     char text[64] = "no-store";
 
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->content_type);
     if (answer->max_age_sec > 0)
         snprintf(text, sizeof(text), "public, max-age=%" PRId64, answer->max_age_sec);
@@ -256,6 +263,24 @@ static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, cons
     return result;
 }
 
+/* libmicrohttpd calls it before it closes the descriptor. The number is kept one higher, so that
+ * NULL is none. */
+static void on_connection(void *ctx, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct admin_http *http = ctx;
+    const union MHD_ConnectionInfo *info;
+
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        conn_deadlines_end(http->deadlines, (int)(intptr_t)*context - 1);
+        *context = NULL;
+        return;
+    }
+    info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (info)
+        *context = (void *)(intptr_t)(conn_deadlines_begin(http->deadlines, info->connect_fd) + 1);
+}
+
 static enum leafd_err start_daemon(struct admin_http *http, int fd, struct MHD_Daemon **ret,
                                    struct why *why)
 {
@@ -264,7 +289,8 @@ static enum leafd_err start_daemon(struct admin_http *http, int fd, struct MHD_D
     if (fd == -1)
         return LEAFD_OK;
     daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO, 0, NULL, NULL, handle,
-                              http, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+                              http, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_CONNECTION,
+                              on_connection, http, MHD_OPTION_CONNECTION_LIMIT,
                               (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
                               (unsigned)IDLE_TIMEOUT_SEC, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                               (size_t)CONNECTION_MEMORY, MHD_OPTION_END);
@@ -291,7 +317,7 @@ enum leafd_err admin_http_new(const struct admin_state *state, int unix_fd, int 
 
     if (http) {
         http->state = state;
-        err = LEAFD_OK;
+        err = conn_deadlines_new(PATIENCE_MS, &http->deadlines);
     }
     if (err != LEAFD_OK) {
         close_fd(unix_fd);
@@ -319,5 +345,6 @@ void admin_http_free(struct admin_http *http)
     for (int i = 0; i < 2; i++)
         if (http->daemon[i])
             MHD_stop_daemon(http->daemon[i]); /* closes the listening socket */
+    conn_deadlines_free(http->deadlines);
     free(http);
 }

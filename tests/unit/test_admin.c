@@ -5,6 +5,7 @@
 #include "tests/lib/unit.h"
 
 #include "admin/admin_http.h"
+#include "admin/conn_deadline.h"
 #include "admin/control.h"
 #include "base/clock.h"
 #include "tests/lib/fake_signer.h"
@@ -463,6 +464,68 @@ static void without_a_crl_nothing_is_told(void **state)
     EVP_PKEY_free(key);
 }
 
+/* ---- slow ones ---- */
+
+static void a_connection_ends_at_its_deadline(void **state)
+{
+    struct conn_deadlines *deadlines = NULL;
+    int64_t begin_ms = clock_mono_ms();
+    int numbers[CONN_DEADLINES_MAX];
+    int pair[2][2];
+    char octet;
+
+    (void)state;
+    assert_int_equal(conn_deadlines_new(100, &deadlines), LEAFD_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair[i]), 0);
+    numbers[0] = conn_deadlines_begin(deadlines, pair[0][0]);
+    numbers[1] = conn_deadlines_begin(deadlines, pair[1][0]);
+    conn_deadlines_end(deadlines, numbers[0]); /* this one was in time */
+    assert_int_equal(recv(pair[1][1], &octet, 1, 0), 0);
+    assert_true(clock_mono_ms() - begin_ms >= 100);
+    assert_int_equal(recv(pair[0][1], &octet, 1, MSG_DONTWAIT), -1);
+    conn_deadlines_end(deadlines, numbers[1]);
+    conn_deadlines_end(deadlines, -1);
+    for (int i = 0; i < CONN_DEADLINES_MAX; i++) {
+        numbers[i] = conn_deadlines_begin(deadlines, pair[0][0]);
+        assert_true(numbers[i] >= 0);
+    }
+    assert_int_equal(conn_deadlines_begin(deadlines, pair[0][0]), -1);
+    conn_deadlines_free(deadlines);
+    conn_deadlines_free(NULL);
+    for (int i = 0; i < 4; i++)
+        close(pair[i / 2][i % 2]);
+}
+
+/* As many as there are places, none of them ever idle: the others get their turn all the same. */
+static void slow_connections_do_not_block(void **state)
+{
+    enum { SLOW = 40 };
+    struct world *world = *state;
+    struct admin_http *http = NULL;
+    int64_t deadline_ms = clock_mono_ms() + 2 * PATIENCE_MS;
+    bool answered;
+    struct pollfd wait = {.fd = -1, .events = POLLIN};
+    const char question[] = "GET /ping HTTP/1.0\r\n\r\n";
+    int slow[SLOW];
+
+    assert_int_equal(admin_http_new(&world->state, listen_unix(world), -1, &http, NULL), LEAFD_OK);
+    for (int i = 0; i < SLOW; i++)
+        slow[i] = connect_unix(world);
+    wait.fd = connect_unix(world);
+    assert_int_equal(send(wait.fd, question, strlen(question), 0), (ssize_t)strlen(question));
+    do {
+        for (int i = 0; i < SLOW; i++)
+            (void)send(slow[i], "G", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        answered = poll(&wait, 1, 100) == 1;
+    } while (!answered && clock_mono_ms() < deadline_ms);
+    assert_true(answered);
+    assert_non_null(strstr(read_answer(world, wait.fd), "pong"));
+    for (int i = 0; i < SLOW; i++)
+        close(slow[i]);
+    admin_http_free(http);
+}
+
 static void http_nowhere(void **state)
 {
     struct world *world = *state;
@@ -486,6 +549,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_crl_is_served_as_long_as_it_is_ours, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(without_a_crl_nothing_is_told, world_setup, world_teardown),
+        cmocka_unit_test(a_connection_ends_at_its_deadline),
+        cmocka_unit_test_setup_teardown(slow_connections_do_not_block, world_setup, world_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
