@@ -10,6 +10,7 @@
 #include "policy/crl_point.h"
 #include "policy/deny_list.h"
 #include "policy/key_usage.h"
+#include "policy/leaf_type.h"
 
 #include <stdlib.h>
 
@@ -20,13 +21,14 @@ enum {
     NAMES_MAX = 1000,
     SUBJECT_MAX = 4096,
     RDNS_MAX = 32,
-    RSA_BITS_MIN = 2048,
-    RSA_BITS_MAX = 4096
+    CAS_MAX = sizeof(((struct ca_set *)0)->ca) / sizeof(struct ca *) + 1 /* the untrusted one */
 };
 static const int64_t span_max_sec = INT64_C(825) * 86400;
 
 struct sign_check {
     struct ca_set *cas;
+    struct bytes ca_key[CAS_MAX]; /* the public keys of `cas`, borrowed from it */
+    size_t ca_key_count;
     struct deny_list *deny;
     struct bytes crl_value; /* the one CRL point's extnValue; len 0: no such extension */
     struct used_serials *serials;
@@ -89,11 +91,12 @@ static enum leafd_err check_subject(const struct sign_check *check, const struct
     return LEAFD_OK;
 }
 
-static bool is_key_of(const struct ca *ca, const struct spki *spki)
+static bool is_key_of_a_ca(const struct sign_check *check, const struct spki *spki)
 {
-    struct spki theirs;
-
-    return ca && spki_read(ca->spki, &theirs) == LEAFD_OK && bytes_equal(theirs.key, spki->key);
+    for (size_t i = 0; i < check->ca_key_count; i++)
+        if (bytes_equal(check->ca_key[i], spki->key))
+            return true;
+    return false;
 }
 
 /* An odd modulus and the exponent 65537, as our own keys have. */
@@ -109,27 +112,19 @@ static bool rsa_is_sound(const struct spki *spki)
            bytes_equal(exponent, (struct bytes){f4, sizeof(f4)});
 }
 
-static enum leafd_err check_key(const struct sign_check *check, const struct ca *ca,
-                                const struct cert_fields *tbs, struct spki *ret, struct why *why)
+static enum leafd_err check_key(const struct sign_check *check, const struct cert_fields *tbs,
+                                struct spki *ret, struct why *why)
 {
     if (spki_read(tbs->spki, ret) != LEAFD_OK || !ret->well_formed)
         return refuse(why, "subject key: not in the strict form");
-    switch (ret->type) {
-    case KEY_TYPE_RSA:
-        if (ret->bits < RSA_BITS_MIN || ret->bits > RSA_BITS_MAX || !rsa_is_sound(ret))
+    if (ret->type == KEY_TYPE_RSA) {
+        if (ret->bits < LEAF_RSA_BITS_MIN || ret->bits > LEAF_RSA_BITS_MAX || !rsa_is_sound(ret))
             return refuse(why, "subject key: RSA not of 2048 to 4096 bits with exponent 65537");
-        break;
-    case KEY_TYPE_P256:
-    case KEY_TYPE_P384:
-        break;
-    default:
+    } else if (!leaf_type_find(ret->type, 0)) {
         return refuse(why, "subject key: of a type that leaves do not have");
     }
-    if (is_key_of(ca, ret) || is_key_of(check->cas->untrusted, ret))
+    if (is_key_of_a_ca(check, ret))
         return refuse(why, "subject key: a CA's");
-    for (size_t i = 0; i < check->cas->count; i++)
-        if (is_key_of(check->cas->ca[i], ret))
-            return refuse(why, "subject key: a CA's");
     return LEAFD_OK;
 }
 
@@ -276,7 +271,7 @@ enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca, str
     if (err == LEAFD_OK)
         err = check_subject(check, ca, &tbs, &subject_is_empty, why);
     if (err == LEAFD_OK)
-        err = check_key(check, ca, &tbs, &spki, why);
+        err = check_key(check, &tbs, &spki, why);
     if (err == LEAFD_OK)
         err = check_extensions(check, ca, &tbs, &spki, subject_is_empty, why);
     if (err == LEAFD_OK && !used_serials_add(check->serials, tbs.serial))
@@ -296,6 +291,28 @@ static enum leafd_err write_crl_value(const char *url, struct bytes *ret)
     return ret->data ? LEAFD_OK : LEAFD_NOMEM;
 }
 
+/* A CA's certificate was read before: LEAFD_INTERNAL is for what cannot be. */
+static enum leafd_err keep_ca_key(struct sign_check *check, const struct ca *ca)
+{
+    struct spki spki;
+
+    if (spki_read(ca->spki, &spki) != LEAFD_OK)
+        return LEAFD_INTERNAL;
+    check->ca_key[check->ca_key_count++] = spki.key;
+    return LEAFD_OK;
+}
+
+static enum leafd_err keep_ca_keys(struct sign_check *check)
+{
+    enum leafd_err err = LEAFD_OK;
+
+    for (size_t i = 0; !err && i < check->cas->count; i++)
+        err = keep_ca_key(check, check->cas->ca[i]);
+    if (!err && check->cas->untrusted)
+        err = keep_ca_key(check, check->cas->untrusted);
+    return err;
+}
+
 enum leafd_err sign_check_new(const struct conf *conf, struct ca_set *cas, struct sign_check **ret,
                               struct why *why)
 {
@@ -306,6 +323,8 @@ enum leafd_err sign_check_new(const struct conf *conf, struct ca_set *cas, struc
         return LEAFD_NOMEM;
     check->cas = ca_set_ref(cas);
     err = used_serials_new(SERIALS_REMEMBERED, &check->serials);
+    if (err == LEAFD_OK)
+        err = keep_ca_keys(check);
     if (err == LEAFD_OK)
         err = deny_list_new(conf->deny, conf->deny_count, &check->deny, why);
     if (err == LEAFD_CONFIG)

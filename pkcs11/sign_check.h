@@ -16,7 +16,7 @@ LEAFD_CHECKED enum leafd_err sign_check_new(const struct conf *conf, struct ca_s
                                             struct sign_check **ret, struct why *why);
 void sign_check_free(struct sign_check *check); /* NULL is fine */
 
-/* LEAFD_OK, or LEAFD_REFUSED with the rule that was broken. LEAFD_OK also marks the serial as used:
+/* `ca` is one of the set. LEAFD_OK, or LEAFD_REFUSED with the rule that was broken. LEAFD_OK also marks the serial as used:
  * the same serial is refused from then on (the last 2^20 are remembered, as keyed hashes). */
 LEAFD_CHECKED enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca,
                                             struct bytes tbs, struct why *why);

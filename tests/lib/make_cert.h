@@ -24,7 +24,7 @@ struct make_cert {
     bool sha1;
 };
 
-/* A new key: "P-256", "P-384", "RSA:2048", "ED25519". */
+/* A new key: "P-256" or another curve that starts so, "RSA:2048", "ED25519", "ED448", "SM2". */
 EVP_PKEY *make_key(const char *what);
 /* The DER; free(data). */
 struct bytes make_cert(const struct make_cert *cert);

@@ -5,6 +5,7 @@
 #include "der/der_writer.h"
 #include "der/oid.h"
 #include "pkcs11/sign_check.h"
+#include "tests/lib/make_cert.h"
 #include "tests/lib/unit.h"
 
 #include <openssl/bn.h>
@@ -46,10 +47,10 @@ struct draft {
     size_t rooms;
 };
 
-static struct ca *ca, *other_ca;
+static struct ca *ca, *other_ca, *untrusted_ca;
 static struct ca_set *cas;
 static struct conf conf;
-static EVP_PKEY *ca_key, *other_ca_key, *leaf_p256, *leaf_p384, *leaf_rsa;
+static EVP_PKEY *ca_key, *other_ca_key, *untrusted_key, *leaf_p256;
 
 static struct bytes keep(struct draft *draft, struct bytes bytes)
 {
@@ -237,26 +238,48 @@ static void expect(struct draft *draft, const char *rule)
     free(draft);
 }
 
+/* Takes the key. */
+static void expect_key(EVP_PKEY *key, const char *rule)
+{
+    struct draft *draft = good();
+
+    set_key(draft, key);
+    expect(draft, rule);
+    EVP_PKEY_free(key);
+}
+
 static void every_leaf_key_is_accepted(void **state)
 {
-    EVP_PKEY *keys[] = {leaf_p256, leaf_p384, leaf_rsa};
+    static const char *const keys[] = {"P-256", "P-384",    "P-521",    "ED25519", "ED448",
+                                       "SM2",   "RSA:2048", "RSA:3072", "RSA:4096"};
 
     (void)state;
-    for (int i = 0; i < 3; i++) {
-        struct draft *draft = good();
-
-        set_key(draft, keys[i]);
-        expect(draft, NULL);
-    }
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        expect_key(make_key(keys[i]), NULL);
 }
 
 static void every_usage_is_accepted(void **state)
 {
-    struct draft *draft = good();
+    static const char *const keys[] = {"P-256", "ED25519", "SM2"};
 
     (void)state;
-    draft->extension[KU].value = BYTES(0x03, 0x02, 0x03, 0x88); /* + keyAgreement */
-    expect(draft, NULL);
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        const struct bytes values[] = {
+            BYTES(0x03, 0x02, 0x03, 0x88), /* + keyAgreement */
+            BYTES(0x03, 0x02, 0x06, 0xc0), /* TLCP signature */
+            BYTES(0x03, 0x02, 0x03, 0x38), /* TLCP encryption */
+        };
+        EVP_PKEY *key = make_key(keys[i]);
+
+        for (size_t j = 0; j < sizeof(values) / sizeof(values[0]); j++) {
+            struct draft *draft = good();
+
+            set_key(draft, key);
+            draft->extension[KU].value = values[j];
+            expect(draft, NULL);
+        }
+        EVP_PKEY_free(key);
+    }
 }
 
 static void the_same_tbs_is_signed_once(void **state)
@@ -443,15 +466,6 @@ static EVP_PKEY *rsa_of(unsigned bits, unsigned long exponent)
     return key;
 }
 
-static void expect_key(EVP_PKEY *key, const char *rule)
-{
-    struct draft *draft = good();
-
-    set_key(draft, key);
-    expect(draft, rule);
-    EVP_PKEY_free(key);
-}
-
 static void the_key_is_sound_and_nobodys_ca(void **state)
 {
     struct draft *draft;
@@ -466,6 +480,12 @@ static void the_key_is_sound_and_nobodys_ca(void **state)
     expect_key(ca_key, "a CA's");
     EVP_PKEY_up_ref(other_ca_key);
     expect_key(other_ca_key, "a CA's");
+    EVP_PKEY_up_ref(untrusted_key);
+    expect_key(untrusted_key, "a CA's");
+    expect_key(make_key("X448"), "subject key");
+    draft = good(); /* an Edwards key of another length */
+    draft->spki = BYTES(0x30, 0x0b, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x02, 0, 1);
+    expect(draft, "strict form");
     draft = good();
     draft->spki = BYTES(0x30, 0x00);
     expect(draft, "");
@@ -801,15 +821,15 @@ static int make_cas(void **state)
     ca_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
     other_ca_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
     leaf_p256 = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
-    leaf_p384 = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-384");
-    leaf_rsa = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
+    untrusted_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
     ca = new_ca("Test CA", ca_key, 0);
     other_ca = new_ca("Other CA", other_ca_key, 1);
-    if (!ca || !other_ca)
+    untrusted_ca = new_ca("Untrusted CA", untrusted_key, CA_ID_UNTRUSTED);
+    if (!ca || !other_ca || !untrusted_ca)
         return -1;
     both[0] = ca;
     both[1] = other_ca;
-    cas = ca_set_new(both, 2, NULL);
+    cas = ca_set_new(both, 2, untrusted_ca);
     conf = (struct conf){.deny = deny, .deny_count = 1};
     return cas ? 0 : -1;
 }
@@ -820,11 +840,11 @@ static int free_cas(void **state)
     ca_set_unref(cas);
     ca_unref(ca);
     ca_unref(other_ca);
+    ca_unref(untrusted_ca);
     EVP_PKEY_free(ca_key);
     EVP_PKEY_free(other_ca_key);
     EVP_PKEY_free(leaf_p256);
-    EVP_PKEY_free(leaf_p384);
-    EVP_PKEY_free(leaf_rsa);
+    EVP_PKEY_free(untrusted_key);
     return 0;
 }
 
