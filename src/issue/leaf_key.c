@@ -6,6 +6,7 @@
 #include "der/der_writer.h"
 #include "der/oid.h"
 #include "issue/pem.h"
+#include "policy/leaf_type.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
@@ -18,30 +19,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RSA_BITS_MIN = 2048, RSA_BITS_MAX = 4096, SCALAR_MAX = 66, KEY_DER_MAX = 512 };
+enum { SCALAR_MAX = 66, KEY_DER_MAX = 512 };
 
-/* The curves that leaf keys are made on; a new one is a row. */
-static const struct curve {
+/* The quick keys; a new one is a row here and one in leaf_types. */
+static const struct maker {
     enum key_type type;
-    const char *group;
-    const struct bytes *oid;
-    size_t octets; /* of the scalar, and of one coordinate */
-} curves[] = {
-    {KEY_TYPE_P256, "P-256", &oid_p256, 32},
-    {KEY_TYPE_P384, "P-384", &oid_p384, 48},
+    const char *algorithm;   /* OpenSSL's */
+    const char *group;       /* NULL: an Edwards curve, whose keys are mere octets (RFC 8410) */
+    const struct bytes *oid; /* of the curve, or of the algorithm where that says all */
+    size_t octets;           /* of the private key, and of one coordinate */
+} makers[] = {
+    {KEY_TYPE_P256, "EC", "P-256", &oid_p256, 32},
+    {KEY_TYPE_P384, "EC", "P-384", &oid_p384, 48},
+    {KEY_TYPE_P521, "EC", "P-521", &oid_p521, 66},
+    {KEY_TYPE_SM2, "SM2", "SM2", &oid_sm2, 32},
+    {KEY_TYPE_ED25519, "ED25519", NULL, &oid_ed25519, 32},
+    {KEY_TYPE_ED448, "ED448", NULL, &oid_ed448, 57},
 };
-enum { CURVE_COUNT = sizeof(curves) / sizeof(curves[0]) };
+enum { MAKER_COUNT = sizeof(makers) / sizeof(makers[0]) };
 
-/* A prepared context per curve and thread: a key then takes 12 us and not 25. */
+/* A prepared context per type and thread, made when it is first needed: a P-256 key then takes
+ * 12 us and not 25. */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t ending;
-static _Thread_local EVP_PKEY_CTX *context[CURVE_COUNT];
+static _Thread_local EVP_PKEY_CTX *context[MAKER_COUNT];
 
 static void thread_ends(void *arg)
 {
     EVP_PKEY_CTX **contexts = arg;
 
-    for (size_t i = 0; i < CURVE_COUNT; i++) {
+    for (size_t i = 0; i < MAKER_COUNT; i++) {
         EVP_PKEY_CTX_free(contexts[i]);
         contexts[i] = NULL;
     }
@@ -52,15 +59,15 @@ static void set_up(void)
     pthread_key_create(&ending, thread_ends);
 }
 
-static EVP_PKEY_CTX *curve_context(const struct curve *curve)
+static EVP_PKEY_CTX *maker_context(const struct maker *maker)
 {
-    EVP_PKEY_CTX **mine = &context[curve - curves];
+    EVP_PKEY_CTX **mine = &context[maker - makers];
 
     if (*mine)
         return *mine;
-    *mine = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+    *mine = EVP_PKEY_CTX_new_from_name(NULL, maker->algorithm, NULL);
     if (*mine && (EVP_PKEY_keygen_init(*mine) != 1 ||
-                  EVP_PKEY_CTX_set_group_name(*mine, curve->group) != 1)) {
+                  (maker->group && EVP_PKEY_CTX_set_group_name(*mine, maker->group) != 1))) {
         EVP_PKEY_CTX_free(*mine);
         *mine = NULL;
     }
@@ -127,7 +134,7 @@ static void put_ec_private(struct der_writer *writer, struct bytes scalar, struc
     der_wrap(writer, DER_SEQUENCE, mark);
 }
 
-static void put_ec_spki(struct der_writer *writer, const struct curve *curve, struct bytes point)
+static void put_ec_spki(struct der_writer *writer, const struct maker *curve, struct bytes point)
 {
     const uint8_t *mark = der_mark(writer), *algorithm;
 
@@ -140,7 +147,7 @@ static void put_ec_spki(struct der_writer *writer, const struct curve *curve, st
 }
 
 /* The pair's numbers, each of its full length. */
-static bool ec_numbers(EVP_PKEY *pair, const struct curve *curve, uint8_t scalar[static SCALAR_MAX],
+static bool ec_numbers(EVP_PKEY *pair, const struct maker *curve, uint8_t scalar[static SCALAR_MAX],
                        uint8_t point[static 2 * SCALAR_MAX + 1], size_t *ret_point_len)
 {
     BIGNUM *number = NULL;
@@ -154,10 +161,10 @@ static bool ec_numbers(EVP_PKEY *pair, const struct curve *curve, uint8_t scalar
     return good;
 }
 
-static enum leafd_err make_ec(const struct curve *curve, struct leaf_key **ret)
+static enum leafd_err make_ec(const struct maker *curve, struct leaf_key **ret)
 {
     enum leafd_err err = LEAFD_INTERNAL;
-    EVP_PKEY_CTX *maker = curve_context(curve);
+    EVP_PKEY_CTX *maker = maker_context(curve);
     EVP_PKEY *pair = NULL;
     uint8_t scalar[SCALAR_MAX], point[2 * SCALAR_MAX + 1];
     uint8_t private_room[KEY_DER_MAX], spki_room[KEY_DER_MAX];
@@ -176,6 +183,66 @@ static enum leafd_err make_ec(const struct curve *curve, struct leaf_key **ret)
     err = assemble(curve->type, 0, der_written(&spki_writer), der_written(&private_writer), ret);
 out:
     OPENSSL_cleanse(scalar, sizeof(scalar));
+    OPENSSL_cleanse(private_room, sizeof(private_room));
+    EVP_PKEY_free(pair);
+    return err;
+}
+
+/* AlgorithmIdentifier of an Edwards curve: its OID without parameters. */
+static void put_edwards_algorithm(struct der_writer *writer, const struct maker *curve)
+{
+    const uint8_t *mark = der_mark(writer);
+
+    der_put_element(writer, DER_OID, *curve->oid);
+    der_wrap(writer, DER_SEQUENCE, mark);
+}
+
+static void put_edwards_spki(struct der_writer *writer, const struct maker *curve,
+                             struct bytes public_key)
+{
+    const uint8_t *mark = der_mark(writer);
+
+    put_bits(writer, public_key);
+    put_edwards_algorithm(writer, curve);
+    der_wrap(writer, DER_SEQUENCE, mark);
+}
+
+/* PrivateKeyInfo; the key is an OCTET STRING in an OCTET STRING (RFC 8410 section 7). */
+static void put_edwards_private(struct der_writer *writer, const struct maker *curve,
+                                struct bytes private_key)
+{
+    const uint8_t *mark = der_mark(writer), *inner = mark;
+
+    der_put_element(writer, DER_OCTET_STRING, private_key);
+    der_wrap(writer, DER_OCTET_STRING, inner);
+    put_edwards_algorithm(writer, curve);
+    der_put(writer, (struct bytes){(const uint8_t *)"\x02\x01\x00", 3});
+    der_wrap(writer, DER_SEQUENCE, mark);
+}
+
+static enum leafd_err make_edwards(const struct maker *curve, struct leaf_key **ret)
+{
+    enum leafd_err err = LEAFD_INTERNAL;
+    EVP_PKEY_CTX *maker = maker_context(curve);
+    EVP_PKEY *pair = NULL;
+    uint8_t private_key[SCALAR_MAX], public_key[SCALAR_MAX];
+    size_t private_len = sizeof(private_key), public_len = sizeof(public_key);
+    uint8_t private_room[KEY_DER_MAX], spki_room[KEY_DER_MAX];
+    struct der_writer private_writer = der_writer_of(private_room, sizeof(private_room));
+    struct der_writer spki_writer = der_writer_of(spki_room, sizeof(spki_room));
+
+    if (!maker || EVP_PKEY_generate(maker, &pair) != 1 ||
+        EVP_PKEY_get_raw_private_key(pair, private_key, &private_len) != 1 ||
+        EVP_PKEY_get_raw_public_key(pair, public_key, &public_len) != 1 ||
+        private_len != curve->octets || public_len != curve->octets)
+        goto out;
+    put_edwards_private(&private_writer, curve, (struct bytes){private_key, private_len});
+    put_edwards_spki(&spki_writer, curve, (struct bytes){public_key, public_len});
+    if (private_writer.failed || spki_writer.failed)
+        goto out;
+    err = assemble(curve->type, 0, der_written(&spki_writer), der_written(&private_writer), ret);
+out:
+    OPENSSL_cleanse(private_key, sizeof(private_key));
     OPENSSL_cleanse(private_room, sizeof(private_room));
     EVP_PKEY_free(pair);
     return err;
@@ -229,13 +296,11 @@ enum leafd_err leaf_key_make(enum key_type type, unsigned bits, struct leaf_key 
 enum leafd_err leaf_key_make_unless(const _Atomic bool *stop, enum key_type type, unsigned bits,
                                     struct leaf_key **ret)
 {
-    if (type == KEY_TYPE_RSA && (bits < RSA_BITS_MIN || bits > RSA_BITS_MAX))
-        return LEAFD_UNSUPPORTED;
     if (type == KEY_TYPE_RSA)
-        return make_rsa(stop, bits, ret);
-    for (size_t i = 0; i < CURVE_COUNT; i++)
-        if (curves[i].type == type)
-            return make_ec(&curves[i], ret);
+        return leaf_type_find(type, bits) ? make_rsa(stop, bits, ret) : LEAFD_UNSUPPORTED;
+    for (size_t i = 0; i < MAKER_COUNT; i++)
+        if (makers[i].type == type)
+            return makers[i].group ? make_ec(&makers[i], ret) : make_edwards(&makers[i], ret);
     return LEAFD_UNSUPPORTED;
 }
 
@@ -283,6 +348,10 @@ static void put_pkcs8(struct der_writer *writer, const struct leaf_key *key)
     struct bytes algorithm = der_read_whole(&inner, DER_SEQUENCE);
     const uint8_t *mark = der_mark(writer);
 
+    if (key->type == KEY_TYPE_ED25519 || key->type == KEY_TYPE_ED448) {
+        der_put(writer, key->private_der); /* is one */
+        return;
+    }
     put_wrapped(writer, key);
     der_wrap(writer, DER_OCTET_STRING, mark);
     der_put(writer, algorithm);

@@ -15,11 +15,12 @@ struct leaf_key {
     unsigned bits;            /* RSA alone */
     struct bytes spki;        /* whole SubjectPublicKeyInfo */
     uint8_t key_id[20];       /* RFC 7093 method 1: leftmost 160 bits of SHA-256 of the key bits */
-    struct bytes private_der; /* SEC1 ECPrivateKey, PKCS#1 RSAPrivateKey, else PKCS#8 */
+    struct bytes private_der; /* SEC1 ECPrivateKey (SM2 too), PKCS#1 RSAPrivateKey, else PKCS#8 */
 };
 enum { LEAF_KEY_PEM_MAX = 4096 };
 
-/* Makes a new pair with OpenSSL. LEAFD_UNSUPPORTED for a type nobody makes; *ret is untouched. */
+/* Makes a new pair with OpenSSL. LEAFD_UNSUPPORTED for what is no row of leaf_types; *ret is
+ * untouched. */
 LEAFD_CHECKED enum leafd_err leaf_key_make(enum key_type type, unsigned bits,
                                            struct leaf_key **ret);
 /* The same; gives up with LEAFD_INTERNAL soon after *stop becomes true. */
