@@ -6,6 +6,7 @@
 #include "admin/conn_deadline.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "policy/leaf_type.h"
 
 #include <inttypes.h>
 #include <microhttpd.h>
@@ -164,9 +165,9 @@ static void write_gauges(const struct admin_state *state, FILE *out)
                 signer_state_name((enum signer_state)s), s == (int)signer.state);
     fprintf(out, "# HELP leafd_keys_stock Leaf keys made ahead.\n"
                  "# TYPE leafd_keys_stock gauge\n");
-    for (int type = KEY_TYPE_RSA; type <= KEY_TYPE_P384; type++)
-        fprintf(out, "leafd_keys_stock{type=\"%s\"} %zu\n", key_type_name((enum key_type)type),
-                key_pool_stock(state->keys, (enum key_type)type));
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++)
+        fprintf(out, "leafd_keys_stock{type=\"%s\"} %zu\n", leaf_types[i].name,
+                key_pool_stock(state->keys, leaf_types[i].type, leaf_types[i].bits));
 }
 
 static struct answer answer_metrics(const struct admin_state *state)

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "policy/leaf_type.h"
 
 bool admin_state_is_ready(const struct admin_state *state, struct why *why)
 {
@@ -46,11 +47,10 @@ static void write_signer(const struct admin_state *state, struct json *json)
 
 static void write_keys(const struct admin_state *state, struct json *json)
 {
-    static const enum key_type types[] = {KEY_TYPE_RSA, KEY_TYPE_P256, KEY_TYPE_P384};
-
     json_object_begin(json, "keys");
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-        json_uint(json, key_type_name(types[i]), key_pool_stock(state->keys, types[i]));
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++)
+        json_uint(json, leaf_types[i].name,
+                  key_pool_stock(state->keys, leaf_types[i].type, leaf_types[i].bits));
     json_object_end(json);
 }
 

@@ -42,9 +42,12 @@
     X(VERDICT_UNREADABLE, "leafd_verdicts_total", "verdict=\"unreadable\"", "")                    \
     X(CACHE_EVICTED, "leafd_cache_evictions_total", "", "Leaves dropped from the cache for room.") \
     X(KEYS_MADE_EC, "leafd_keys_made_total", "type=\"ec\"", "Leaf keys made.")                     \
+    X(KEYS_MADE_EDDSA, "leafd_keys_made_total", "type=\"eddsa\"", "")                              \
     X(KEYS_MADE_RSA, "leafd_keys_made_total", "type=\"rsa\"", "")                                  \
     X(KEYS_SHARED, "leafd_keys_shared_total", "",                                                  \
       "Leaves given a key that another leaf has, because the RSA pool was empty.")                 \
+    X(KEYS_GAVE_WAY, "leafd_keys_gave_way_total", "",                                              \
+      "Leaves given an RSA key of 2048 bits for now, because there was none of the right size.")   \
     X(SIGN_REQUESTS, "leafd_sign_requests_total", "", "TBSCertificates sent to a signer.")         \
     X(SIGN_FAILED, "leafd_sign_failures_total", "", "Signatures that a signer did not give.")      \
     X(SIGN_RETRIED, "leafd_sign_retries_total", "",                                                \

@@ -19,6 +19,7 @@ enum conf_self_signed {
     CONF_SELF_SIGNED_MIMIC,
     CONF_SELF_SIGNED_REFUSE
 };
+enum conf_rsa_match { CONF_RSA_MATCH_BEST_EFFORT, CONF_RSA_MATCH_STRICT };
 enum conf_fallback { CONF_FALLBACK_ERROR, CONF_FALLBACK_FRESH };
 enum conf_untrusted { CONF_UNTRUSTED_AUTO, CONF_UNTRUSTED_FILE, CONF_UNTRUSTED_NONE };
 enum conf_access { CONF_ACCESS_AUTO, CONF_ACCESS_NATIVE, CONF_ACCESS_FILE };
@@ -104,8 +105,9 @@ struct conf {
     unsigned errors_global;
 
     bool keys_share;
-    unsigned keys_rsa_low, keys_rsa_high; /* marks of the RSA pool */
-    unsigned keys_ec_low, keys_ec_high;   /* of each EC type */
+    enum conf_rsa_match keys_rsa_match;
+    unsigned keys_rsa_low, keys_rsa_high; /* marks of the stock of each RSA size */
+    unsigned keys_ec_low, keys_ec_high;   /* of each other type */
 
     int64_t cache_max_bytes;
     unsigned flights_max;          /* misses under way at once */

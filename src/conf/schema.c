@@ -39,9 +39,15 @@ static const struct schema_word leaf_keys[] = {
     {"rsa", KEY_TYPE_RSA},
     {"ec-p256", KEY_TYPE_P256},
     {"ec-p384", KEY_TYPE_P384},
+    {"ec-p521", KEY_TYPE_P521},
+    {"ed25519", KEY_TYPE_ED25519},
+    {"ed448", KEY_TYPE_ED448},
+    {"sm2", KEY_TYPE_SM2},
     {NULL, 0}};
 static const struct schema_word rsa_sizes[] = {
     {"2048", 2048}, {"3072", 3072}, {"4096", 4096}, {NULL, 0}};
+static const struct schema_word rsa_matches[] = {
+    {"best-effort", CONF_RSA_MATCH_BEST_EFFORT}, {"strict", CONF_RSA_MATCH_STRICT}, {NULL, 0}};
 static const struct schema_word self_signed_words[] = {{"untrusted", CONF_SELF_SIGNED_UNTRUSTED},
                                                        {"mimic", CONF_SELF_SIGNED_MIMIC},
                                                        {"refuse", CONF_SELF_SIGNED_REFUSE},
@@ -141,9 +147,12 @@ const struct schema_row schema_rows[] = {
              "has the upstream's dates."},
     {.name = "leaf.key", .type = SCHEMA_LEAF_KEY, .words = leaf_keys, .fallback = "compatible",
      .help = "Type of the leaves' keys: one that every client takes and that is near the "
-             "upstream's (compatible), the upstream's own, or always the one named."},
+             "upstream's (compatible), the upstream's own, or always the one named. A leaf made "
+             "from the host alone has ec-p256, for a TLCP usage sm2, unless one is named."},
     {.name = "leaf.rsa_bits", .type = SCHEMA_WORD, .offset = FIELD(leaf_rsa_bits),
-     .words = rsa_sizes, .fallback = "2048", .help = "Size of the RSA keys of leaves."},
+     .words = rsa_sizes, .fallback = "2048",
+     .help = "Size of the RSA keys of leaves; with leaf.key: upstream a leaf that is made like an "
+             "upstream leaf follows that one's size instead."},
     {.name = "mimic.upstream_verified", .type = SCHEMA_BOOL,
      .offset = FIELD(mimic_upstream_verified), .fallback = "yes",
      .help = "Whether the proxy verifies upstream certificates; no: a leaf names the host it was "
@@ -170,15 +179,19 @@ const struct schema_row schema_rows[] = {
     {.name = "keys.share", .type = SCHEMA_BOOL, .offset = FIELD(keys_share), .fallback = "yes",
      .help = "Gives several leaves the newest RSA key while no fresh one is in stock; no lets "
              "them wait for one."},
+    {.name = "keys.rsa_match", .type = SCHEMA_WORD, .offset = FIELD(keys_rsa_match),
+     .words = rsa_matches, .fallback = "best-effort",
+     .help = "While there is no RSA key of 3072 or 4096 bits: the leaf has one of 2048 for a few "
+             "seconds (best-effort), or waits for its own as long as anybody waits (strict)."},
     {.name = "keys.rsa_low", .type = SCHEMA_COUNT, .offset = FIELD(keys_rsa_low), .max = 10000,
-     .fallback = "4", .help = "RSA keys in stock below which more are made."},
+     .fallback = "4", .help = "RSA keys of each size in stock below which more are made."},
     {.name = "keys.rsa_high", .type = SCHEMA_COUNT, .offset = FIELD(keys_rsa_high), .min = 1,
-     .max = 10000, .fallback = "16", .help = "RSA keys in stock up to which they are made."},
+     .max = 10000, .fallback = "16", .help = "RSA keys of each size in stock up to which they are made."},
     {.name = "keys.ec_low", .type = SCHEMA_COUNT, .offset = FIELD(keys_ec_low), .max = 100000,
-     .fallback = "64", .help = "EC keys of each type in stock below which more are made."},
+     .fallback = "64", .help = "Keys of each type but RSA in stock below which more are made."},
     {.name = "keys.ec_high", .type = SCHEMA_COUNT, .offset = FIELD(keys_ec_high), .min = 1,
      .max = 100000, .fallback = "256",
-     .help = "EC keys of each type in stock up to which they are made."},
+     .help = "Keys of each type but RSA in stock up to which they are made."},
     {.name = "cache.max_size", .type = SCHEMA_SIZE, .offset = FIELD(cache_max_bytes), .min = MIB,
      .max = TIB, .fallback = "64MiB", .help = "Memory for leaves that were issued."},
     {.name = "cache.max_flights", .type = SCHEMA_COUNT, .offset = FIELD(flights_max), .min = 1,

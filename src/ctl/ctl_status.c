@@ -185,13 +185,17 @@ static void print_keys(const struct ctl_json *json)
     for (size_t i = index_of(json, keys) + 1; i < keys->next && used < sizeof(text);
          i = json->value[i].next) {
         const struct ctl_json_value *stock = &json->value[i];
-        int wrote = snprintf(text + used, sizeof(text) - used, "%s%.*s %.*s", used ? ", " : "",
-                             (int)stock->key.len, (const char *)stock->key.data,
-                             (int)stock->text.len, (const char *)stock->text.data);
+        int wrote;
+
+        if (number_of(stock) == 0)
+            continue; /* nobody wants them, or somebody waits: leafctl --json tells all */
+        wrote = snprintf(text + used, sizeof(text) - used, "%s%.*s %.*s", used ? ", " : "",
+                         (int)stock->key.len, (const char *)stock->key.data, (int)stock->text.len,
+                         (const char *)stock->text.data);
 
         used += wrote > 0 ? (size_t)wrote : 0;
     }
-    ctl_print_row("Keys in stock", text);
+    ctl_print_row("Keys in stock", used ? text : "none");
 }
 
 static void print_crl(const struct ctl_json *json)

@@ -15,7 +15,11 @@ struct issued {
     const struct ca *ca;  /* owned reference: its chain is sent behind the leaf */
     int64_t not_after;    /* wall clock */
     int64_t usable_until; /* wall clock */
+    bool is_stand_in;     /* its key is smaller than planned, for want of one: kept for a few seconds
+                             by us and by who asks, since the right one is being made */
 };
+
+enum { ISSUED_STAND_IN_SEC = 5 };
 
 /* Makes one from the leaf's DER; takes its own references. */
 LEAFD_CHECKED enum leafd_err issued_new(struct bytes der, struct leaf_key *key, const struct ca *ca,

@@ -66,20 +66,32 @@ static void finish(struct issue *issue, enum leafd_err err, struct issued *issue
 
 /* ---- the last step: signature -> issued ---- */
 
+/* A key that had to be smaller than planned is not part of the plan's key: the leaf is remembered
+ * under a plan that it does not quite fulfil, so not for long. */
+static int64_t usable_until(const struct plan *plan, bool is_stand_in)
+{
+    int64_t soon = clock_wall_sec() + ISSUED_STAND_IN_SEC;
+
+    return is_stand_in && soon < plan->usable_until ? soon : plan->usable_until;
+}
+
 /* Not inlined, as write_tbs(): a signer may answer at once, eight times, one in the other. */
 __attribute__((noinline)) static enum leafd_err
 assemble(const struct issue *issue, struct bytes signature, struct issued **ret)
 {
     const struct plan *plan = issue->plan;
     uint8_t room[LEAF_DER_MAX + SIGN_SIGNATURE_MAX];
+    bool is_stand_in = issue->key->bits < plan->rsa_bits;
     struct issued *issued;
     struct bytes der;
     enum leafd_err err = leaf_cert_write(plan->ca, issue->tbs, signature, room, sizeof(room), &der);
 
     if (!err)
-        err = issued_new(der, issue->key, plan->ca, plan->not_after, plan->usable_until, &issued);
+        err = issued_new(der, issue->key, plan->ca, plan->not_after,
+                         usable_until(plan, is_stand_in), &issued);
     if (err)
         return err;
+    issued->is_stand_in = is_stand_in;
     if (issued->pem.len + issued->key->private_der.len + plan->ca->chain_pem.len + REPLY_FIXED >
         WIRE_DATAGRAM_MAX) {
         issued_unref(issued);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "policy/leaf_type.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -50,10 +51,11 @@ struct waiter {
  * others on a busy machine. They hand over through `fresh`, and learn from `wanted` what to make.
  */
 struct stock {
-    enum key_type type;
-    unsigned bits;
+    struct key_pool *pool;
+    const struct leaf_type *type;
     int low, high;
-    bool waits; /* dear to make: who finds none waits or shares */
+    bool is_sure; /* leaves will want such keys, by the configuration alone */
+    bool waits;   /* dear to make: who finds none waits, shares, or takes a smaller one */
     enum metric metric;
 
     _Atomic(struct made *) fresh; /* made, not yet looked at; newest first */
@@ -61,7 +63,12 @@ struct stock {
     _Atomic int supply;           /* in stock, being made, or wanted */
     _Atomic int in_stock;
     _Atomic int waiting;
+    _Atomic bool missed; /* somebody took a smaller key instead */
     _Atomic bool failed; /* a key could not be made although somebody waits */
+
+    sem_t urgent; /* `waits`: for the maker of normal priority; somebody waits, or missed one */
+    pthread_t urgent_maker;
+    bool has_urgent;
 
     pthread_mutex_t lock; /* all that follows */
     bool active;          /* somebody asked, or will */
@@ -70,21 +77,25 @@ struct stock {
     struct newest newest[SHARED_MAX];
 };
 
-enum { STOCK_P256, STOCK_P384, STOCK_RSA, STOCK_COUNT };
-
 struct key_pool {
     const struct conf *conf;
-    struct stock stock[STOCK_COUNT];
+    struct stock stock[LEAF_TYPE_COUNT]; /* one for each row of leaf_types, in their order */
     _Atomic bool stopping;
     sem_t work;    /* for the idle makers: something is wanted */
-    sem_t urgent;  /* for the maker of normal priority: somebody waits */
     sem_t arrived; /* for the usher: a key, a waiter, or the end */
     pthread_t makers[MAKERS_MAX];
     unsigned maker_count;
-    pthread_t urgent_maker;
     pthread_t usher;
-    bool has_urgent, has_usher;
+    bool has_usher;
 };
+
+/* The stock of this type and size, or NULL. */
+static struct stock *stock_of(struct key_pool *pool, enum key_type type, unsigned bits)
+{
+    const struct leaf_type *leaf = leaf_type_find(type, bits);
+
+    return leaf ? &pool->stock[leaf - leaf_types] : NULL;
+}
 
 /* ---- making ---- */
 
@@ -96,16 +107,16 @@ static enum leafd_err make_one(struct key_pool *pool, struct stock *stock)
 
     if (!made)
         return err;
-    err = leaf_key_make_unless(&pool->stopping, stock->type, stock->bits, &made->key);
+    err = leaf_key_make_unless(&pool->stopping, stock->type->type, stock->type->bits, &made->key);
     if (err) {
         free(made);
         return err;
     }
     metrics_add(stock->metric, 1);
-    atomic_fetch_add(&stock->in_stock, 1);
     made->next = atomic_load(&stock->fresh);
     while (!atomic_compare_exchange_weak(&stock->fresh, &made->next, made))
         ;
+    atomic_fetch_add(&stock->in_stock, 1); /* who counts on it finds it */
     if (atomic_load(&stock->waiting) > 0)
         sem_post(&pool->arrived);
     return LEAFD_OK;
@@ -114,7 +125,7 @@ static enum leafd_err make_one(struct key_pool *pool, struct stock *stock)
 /* One of the wanted keys, for the thread that calls; the quick ones first. */
 static struct stock *claim(struct key_pool *pool)
 {
-    for (size_t i = 0; i < STOCK_COUNT; i++) {
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++) {
         int wanted = atomic_load(&pool->stock[i].wanted);
 
         while (wanted > 0)
@@ -126,16 +137,20 @@ static struct stock *claim(struct key_pool *pool)
 
 /* What a thread does once and under locks of other libraries (their set-up, random numbers, the
  * counters) is done before it is idle, or everybody might wait for it there. */
-static void warm_up(void)
+static void warm_up(const struct key_pool *pool)
 {
     static const _Atomic bool give_up = true;
     struct leaf_key *key = NULL;
 
     metrics_add(METRIC_KEYS_MADE_EC, 0);
-    if (leaf_key_make(KEY_TYPE_P256, 0, &key) == LEAFD_OK)
-        leaf_key_unref(key);
-    if (leaf_key_make_unless(&give_up, KEY_TYPE_RSA, 2048, &key) == LEAFD_OK)
-        leaf_key_unref(key);
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++) {
+        const struct leaf_type *leaf = &leaf_types[i];
+        bool needed = leaf->type == KEY_TYPE_P256 || leaf->bits == LEAF_RSA_BITS_MIN ||
+                      pool->stock[i].is_sure;
+
+        if (needed && leaf_key_make_unless(&give_up, leaf->type, leaf->bits, &key) == LEAFD_OK)
+            leaf_key_unref(key);
+    }
 }
 
 static void *make_ahead(void *arg)
@@ -144,7 +159,7 @@ static void *make_ahead(void *arg)
     struct sched_param no_param = {0};
     struct stock *stock;
 
-    warm_up();
+    warm_up(pool);
     sched_setscheduler(0, SCHED_IDLE, &no_param);
     while (!atomic_load(&pool->stopping)) {
         stock = claim(pool);
@@ -156,22 +171,25 @@ static void *make_ahead(void *arg)
     return NULL;
 }
 
-/* A key at a time, at normal priority, while somebody waits for one: an idle thread starves on a
- * busy machine. */
+/* A key at a time, at normal priority, while somebody waits for one or has to do with a smaller
+ * one: an idle thread starves on a busy machine. */
 static void *make_urgently(void *arg)
 {
-    struct key_pool *pool = arg;
-    struct stock *stock = &pool->stock[STOCK_RSA];
+    struct stock *stock = arg;
+    struct key_pool *pool = stock->pool;
 
     while (!atomic_load(&pool->stopping)) {
-        sem_wait(&pool->urgent);
-        if (atomic_load(&pool->stopping) || atomic_load(&stock->waiting) == 0 ||
+        bool missed;
+
+        sem_wait(&stock->urgent);
+        missed = atomic_exchange(&stock->missed, false);
+        if (atomic_load(&pool->stopping) || (atomic_load(&stock->waiting) == 0 && !missed) ||
             atomic_load(&stock->in_stock) > 0)
             continue; /* the usher asks again if that key was not enough */
         atomic_fetch_add(&stock->supply, 1);
         if (make_one(pool, stock)) {
             atomic_fetch_sub(&stock->supply, 1);
-            atomic_store(&stock->failed, true);
+            atomic_store(&stock->failed, atomic_load(&stock->waiting) > 0);
             sem_post(&pool->arrived);
         }
     }
@@ -280,50 +298,80 @@ static enum leafd_err park(struct stock *stock, uint64_t ca_generation, int64_t 
     return LEAFD_AGAIN;
 }
 
-static enum leafd_err take_dear(struct key_pool *pool, struct stock *stock, uint64_t ca_generation,
-                                int64_t deadline_ms, key_pool_fn fn, void *ctx,
-                                struct leaf_key **ret)
+/* A key of this size now, or NULL; then more are made. */
+static struct leaf_key *take_now(struct key_pool *pool, struct stock *stock, uint64_t ca_generation)
 {
     struct leaf_key *key = NULL;
-    enum leafd_err err = LEAFD_OK;
 
     pthread_mutex_lock(&stock->lock);
+    stock->active = true;
     if (!stock->first) /* else those who wait come first */
         key = get_dear(pool, stock, ca_generation);
     else if (pool->conf->keys_share)
         key = share(stock, ca_generation);
     if (!key)
         order(pool, stock);
-    if (!key)
-        err = park(stock, ca_generation, deadline_ms, fn, ctx);
     pthread_mutex_unlock(&stock->lock);
+    return key;
+}
+
+static enum leafd_err take_dear(struct key_pool *pool, struct stock *stock, uint64_t ca_generation,
+                                int64_t deadline_ms, key_pool_fn fn, void *ctx,
+                                struct leaf_key **ret)
+{
+    struct leaf_key *key = take_now(pool, stock, ca_generation);
+    enum leafd_err err;
+
     if (key) {
         *ret = key;
-    } else if (err == LEAFD_AGAIN) {
-        sem_post(&pool->urgent);
-        sem_post(&pool->arrived); /* a new deadline */
+        return LEAFD_OK;
+    }
+    pthread_mutex_lock(&stock->lock);
+    err = park(stock, ca_generation, deadline_ms, fn, ctx);
+    pthread_mutex_unlock(&stock->lock);
+    if (err == LEAFD_AGAIN) {
+        sem_post(&stock->urgent);
+        sem_post(&pool->arrived); /* a new deadline, or a key that came between */
     }
     return err;
 }
 
+/* keys.rsa_match: best-effort. The smallest size is the one that others give way to. */
+static bool gives_way(const struct key_pool *pool, const struct stock *stock)
+{
+    return pool->conf->keys_rsa_match == CONF_RSA_MATCH_BEST_EFFORT &&
+           stock->type->bits > LEAF_RSA_BITS_MIN;
+}
+
+/* Nobody waits for this key, yet one is made for those who come next. */
+static void miss(struct stock *stock)
+{
+    metrics_add(METRIC_KEYS_GAVE_WAY, 1);
+    if (!atomic_exchange(&stock->missed, true))
+        sem_post(&stock->urgent);
+}
+
+/* The first key of a rare type is made by who asks and not by an idle thread: what is set up with
+ * it in OpenSSL is set up under locks. */
 static enum leafd_err take_cheap(struct key_pool *pool, struct stock *stock, struct leaf_key **ret)
 {
     struct leaf_key *key;
     enum leafd_err err;
 
     pthread_mutex_lock(&stock->lock);
-    stock->active = true;
     key = pop(pool, stock);
-    if (!key)
-        order(pool, stock);
     pthread_mutex_unlock(&stock->lock);
     if (key) {
         *ret = key;
         return LEAFD_OK;
     }
-    err = leaf_key_make(stock->type, stock->bits, ret);
+    err = leaf_key_make(stock->type->type, stock->type->bits, ret);
     if (!err)
         metrics_add(stock->metric, 1);
+    pthread_mutex_lock(&stock->lock);
+    stock->active = true;
+    order(pool, stock);
+    pthread_mutex_unlock(&stock->lock);
     return err;
 }
 
@@ -331,24 +379,30 @@ enum leafd_err key_pool_take(struct key_pool *pool, enum key_type type, unsigned
                              uint64_t ca_generation, int64_t deadline_ms, key_pool_fn fn, void *ctx,
                              struct leaf_key **ret)
 {
-    for (size_t i = 0; i < STOCK_COUNT; i++) {
-        struct stock *stock = &pool->stock[i];
+    struct stock *stock = stock_of(pool, type, bits);
 
-        if (stock->type != type || (stock->bits != 0 && stock->bits != bits))
-            continue;
-        return stock->waits ? take_dear(pool, stock, ca_generation, deadline_ms, fn, ctx, ret)
-                            : take_cheap(pool, stock, ret);
+    if (!stock)
+        return LEAFD_UNSUPPORTED;
+    if (!stock->waits)
+        return take_cheap(pool, stock, ret);
+    if (gives_way(pool, stock)) {
+        struct leaf_key *key = take_now(pool, stock, ca_generation);
+
+        if (key) {
+            *ret = key;
+            return LEAFD_OK;
+        }
+        miss(stock);
+        stock = stock_of(pool, type, LEAF_RSA_BITS_MIN);
     }
-    return LEAFD_UNSUPPORTED;
+    return take_dear(pool, stock, ca_generation, deadline_ms, fn, ctx, ret);
 }
 
-size_t key_pool_stock(struct key_pool *pool, enum key_type type)
+size_t key_pool_stock(struct key_pool *pool, enum key_type type, unsigned bits)
 {
-    int count = 0;
+    struct stock *stock = stock_of(pool, type, bits);
+    int count = stock ? atomic_load(&stock->in_stock) : 0;
 
-    for (size_t i = 0; i < STOCK_COUNT; i++)
-        if (pool->stock[i].type == type)
-            count += atomic_load(&pool->stock[i].in_stock);
     return count > 0 ? (size_t)count : 0;
 }
 
@@ -403,7 +457,23 @@ static int64_t serve(struct key_pool *pool, struct stock *stock)
         called = next;
     }
     if (next_ms != INT64_MAX)
-        sem_post(&pool->urgent);
+        sem_post(&stock->urgent);
+    return next_ms;
+}
+
+/* Those of all sizes. */
+static int64_t serve_all(struct key_pool *pool)
+{
+    int64_t next_ms = INT64_MAX;
+
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++) {
+        int64_t one_ms = INT64_MAX;
+
+        if (pool->stock[i].waits)
+            one_ms = serve(pool, &pool->stock[i]);
+        if (one_ms < next_ms)
+            next_ms = one_ms;
+    }
     return next_ms;
 }
 
@@ -422,22 +492,44 @@ static void *usher(void *arg)
     struct key_pool *pool = arg;
 
     while (!atomic_load(&pool->stopping))
-        wait_until(&pool->arrived, serve(pool, &pool->stock[STOCK_RSA]));
+        wait_until(&pool->arrived, serve_all(pool));
     return NULL;
 }
 
 /* ---- life ---- */
 
-static void stock_init(struct stock *stock, enum key_type type, unsigned bits, unsigned low,
-                       unsigned high)
+static bool is_surely_wanted(const struct conf *conf, const struct leaf_type *leaf)
 {
-    stock->type = type;
-    stock->bits = bits;
-    stock->low = (int)low;
-    stock->high = (int)high;
-    stock->waits = type == KEY_TYPE_RSA;
-    stock->metric = stock->waits ? METRIC_KEYS_MADE_RSA : METRIC_KEYS_MADE_EC;
+    bool follows = conf->leaf_key != CONF_LEAF_KEY_TYPE;
+
+    if (leaf->type != KEY_TYPE_RSA)
+        return follows ? leaf->type == KEY_TYPE_P256
+                       : leaf->type == (enum key_type)conf->leaf_key_type;
+    if (!follows && conf->leaf_key_type != KEY_TYPE_RSA)
+        return false;
+    if (conf->leaf_key == CONF_LEAF_KEY_UPSTREAM)
+        return leaf->bits == LEAF_RSA_BITS_MIN;
+    return leaf->bits == conf->leaf_rsa_bits ||
+           (leaf->bits == LEAF_RSA_BITS_MIN && conf->keys_rsa_match == CONF_RSA_MATCH_BEST_EFFORT);
+}
+
+static void stock_init(struct key_pool *pool, size_t index)
+{
+    struct stock *stock = &pool->stock[index];
+    const struct conf *conf = pool->conf;
+
+    stock->pool = pool;
+    stock->type = &leaf_types[index];
+    stock->is_sure = stock->active = is_surely_wanted(conf, stock->type);
+    stock->waits = stock->type->type == KEY_TYPE_RSA;
+    stock->low = (int)(stock->waits ? conf->keys_rsa_low : conf->keys_ec_low);
+    stock->high = (int)(stock->waits ? conf->keys_rsa_high : conf->keys_ec_high);
+    stock->metric = stock->waits ? METRIC_KEYS_MADE_RSA
+                    : stock->type->type == KEY_TYPE_ED25519 || stock->type->type == KEY_TYPE_ED448
+                        ? METRIC_KEYS_MADE_EDDSA
+                        : METRIC_KEYS_MADE_EC;
     stock->last = &stock->first;
+    sem_init(&stock->urgent, 0, 0);
     pthread_mutex_init(&stock->lock, NULL);
 }
 
@@ -458,20 +550,17 @@ static void stock_clear(struct stock *stock)
     made_free(atomic_load(&stock->fresh));
     for (size_t i = 0; i < SHARED_MAX; i++)
         leaf_key_unref(stock->newest[i].key);
+    sem_destroy(&stock->urgent);
     pthread_mutex_destroy(&stock->lock);
 }
 
-/* Stocks of what leaves will surely want; P-384 is stocked from the first leaf on that wants it. */
+/* All other keys are stocked from the first leaf on that wants one. */
 static void fill_first(struct key_pool *pool)
 {
-    bool any = pool->conf->leaf_key != CONF_LEAF_KEY_TYPE;
-    enum key_type only = (enum key_type)pool->conf->leaf_key_type;
-
-    for (size_t i = 0; i < STOCK_COUNT; i++) {
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++) {
         struct stock *stock = &pool->stock[i];
 
         pthread_mutex_lock(&stock->lock);
-        stock->active = any ? stock->type != KEY_TYPE_P384 : stock->type == only;
         order(pool, stock);
         pthread_mutex_unlock(&stock->lock);
     }
@@ -481,17 +570,24 @@ static bool start_threads(struct key_pool *pool)
 {
     int processors = get_nprocs();
     unsigned makers = processors < MAKERS_MAX ? (unsigned)processors : MAKERS_MAX;
+    bool good;
     pthread_attr_t attr;
 
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_OCTETS);
-    pool->has_urgent = pthread_create(&pool->urgent_maker, &attr, make_urgently, pool) == 0;
-    pool->has_usher = pthread_create(&pool->usher, &attr, usher, pool) == 0;
+    good = pool->has_usher = pthread_create(&pool->usher, &attr, usher, pool) == 0;
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++) {
+        struct stock *stock = &pool->stock[i];
+
+        if (stock->waits)
+            good &= stock->has_urgent =
+                pthread_create(&stock->urgent_maker, &attr, make_urgently, stock) == 0;
+    }
     while (pool->maker_count < makers &&
            pthread_create(&pool->makers[pool->maker_count], &attr, make_ahead, pool) == 0)
         pool->maker_count++;
     pthread_attr_destroy(&attr);
-    return pool->has_urgent && pool->has_usher && pool->maker_count > 0;
+    return good && pool->maker_count > 0;
 }
 
 enum leafd_err key_pool_new(const struct conf *conf, struct key_pool **ret)
@@ -502,12 +598,9 @@ enum leafd_err key_pool_new(const struct conf *conf, struct key_pool **ret)
         return LEAFD_NOMEM;
     pool->conf = conf;
     sem_init(&pool->work, 0, 0);
-    sem_init(&pool->urgent, 0, 0);
     sem_init(&pool->arrived, 0, 0);
-    stock_init(&pool->stock[STOCK_P256], KEY_TYPE_P256, 0, conf->keys_ec_low, conf->keys_ec_high);
-    stock_init(&pool->stock[STOCK_P384], KEY_TYPE_P384, 0, conf->keys_ec_low, conf->keys_ec_high);
-    stock_init(&pool->stock[STOCK_RSA], KEY_TYPE_RSA, conf->leaf_rsa_bits, conf->keys_rsa_low,
-               conf->keys_rsa_high);
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++)
+        stock_init(pool, i);
     if (!start_threads(pool)) {
         key_pool_free(pool);
         return LEAFD_INTERNAL;
@@ -524,19 +617,20 @@ void key_pool_free(struct key_pool *pool)
     atomic_store(&pool->stopping, true);
     for (unsigned i = 0; i < pool->maker_count; i++)
         sem_post(&pool->work);
-    sem_post(&pool->urgent);
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++)
+        sem_post(&pool->stock[i].urgent);
     sem_post(&pool->arrived);
     for (unsigned i = 0; i < pool->maker_count; i++)
         pthread_join(pool->makers[i], NULL);
-    if (pool->has_urgent)
-        pthread_join(pool->urgent_maker, NULL);
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++)
+        if (pool->stock[i].has_urgent)
+            pthread_join(pool->stock[i].urgent_maker, NULL);
     if (pool->has_usher)
         pthread_join(pool->usher, NULL);
-    serve(pool, &pool->stock[STOCK_RSA]); /* who still waits is told so */
-    for (size_t i = 0; i < STOCK_COUNT; i++)
+    serve_all(pool); /* who still waits is told so */
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++)
         stock_clear(&pool->stock[i]);
     sem_destroy(&pool->work);
-    sem_destroy(&pool->urgent);
     sem_destroy(&pool->arrived);
     free(pool);
 }

@@ -143,6 +143,8 @@ static uint32_t ttl_of(const struct packet_path *path, const struct asker *asker
         ttl = path->conf->ttl_max_sec;
     if (asker->in_doubt && ttl > TTL_IN_DOUBT_SEC)
         ttl = TTL_IN_DOUBT_SEC;
+    if (issued->is_stand_in && ttl > ISSUED_STAND_IN_SEC)
+        ttl = ISSUED_STAND_IN_SEC;
     return ttl > 1 ? (uint32_t)ttl : 1;
 }
 

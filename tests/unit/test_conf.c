@@ -99,6 +99,7 @@ static void defaults_are_those_of_the_manual(void **state)
     assert_int_equal(conf->errors_per_source, 50);
     assert_int_equal(conf->errors_global, 1000);
     assert_true(conf->keys_share);
+    assert_int_equal(conf->keys_rsa_match, CONF_RSA_MATCH_BEST_EFFORT);
     assert_int_equal(conf->keys_rsa_low, 4);
     assert_int_equal(conf->keys_rsa_high, 16);
     assert_int_equal(conf->keys_ec_low, 64);
@@ -221,6 +222,10 @@ static void leaf_keys_by_name(void **state)
         {"rsa", CONF_LEAF_KEY_TYPE, KEY_TYPE_RSA},
         {"ec-p256", CONF_LEAF_KEY_TYPE, KEY_TYPE_P256},
         {"ec-p384", CONF_LEAF_KEY_TYPE, KEY_TYPE_P384},
+        {"ec-p521", CONF_LEAF_KEY_TYPE, KEY_TYPE_P521},
+        {"ed25519", CONF_LEAF_KEY_TYPE, KEY_TYPE_ED25519},
+        {"ed448", CONF_LEAF_KEY_TYPE, KEY_TYPE_ED448},
+        {"sm2", CONF_LEAF_KEY_TYPE, KEY_TYPE_SM2},
     };
 
     (void)state;
@@ -286,7 +291,10 @@ static void refusals_name_file_line_key_and_reason(void **state)
         {LEAST "ttl: {max: 500ms}\n", "must be a duration"},
         {LEAST "leaf: {lifetime: 824d}\n", "must be a duration from 1h to 823d"},
         {LEAST "leaf: {rsa_bits: 1024}\n", "must be 2048, 3072 or 4096"},
-        {LEAST "leaf: {key: ed25519}\n", "must be compatible, upstream, rsa, ec-p256 or ec-p384"},
+        {LEAST "leaf: {key: dsa}\n",
+         "must be compatible, upstream, rsa, ec-p256, ec-p384, ec-p521, "
+         "ed25519, ed448 or sm2"},
+        {LEAST "keys: {rsa_match: yes}\n", "must be best-effort or strict"},
         {LEAST "signer: {max_rate: 1.2345}\n", "three decimals"},
         {LEAST "signer: {max_rate: 1000000.001}\n", "from 0 to 1000000"},
         {LEAST "signer: {max_rate: nan}\n", "must be a number"},

@@ -180,9 +180,44 @@ static const struct bytes no_cert = {NULL, 0};
 
 /* ---- the tests ---- */
 
+/* A smaller key than planned, since there is none: the leaf is not for long, the plan's key stays.
+ */
+static void a_leaf_with_a_smaller_key_is_a_stand_in(void **state)
+{
+    struct world *world = *state;
+    struct bytes cert;
+    struct asker asker;
+    int64_t now_sec = clock_wall_sec();
+    uint8_t key[32];
+
+    world->conf.leaf_key = CONF_LEAF_KEY_UPSTREAM;
+    cert = upstream("RSA:3072", "serverAuth", NULL);
+    asker_plan(world, "www.example.org", cert, &asker);
+    memcpy(key, asker.plan.key, sizeof(key));
+    assert_int_equal(asker.plan.rsa_bits, 3072);
+    asker_ask(world, &asker, DEADLINE_MS);
+    assert_int_equal(asker_await(&asker), LEAFD_OK);
+    assert_int_equal(asker.issued->key->bits, 2048);
+    assert_true(asker.issued->is_stand_in);
+    assert_in_range(asker.issued->usable_until, now_sec + ISSUED_STAND_IN_SEC,
+                    clock_wall_sec() + ISSUED_STAND_IN_SEC);
+    assert_int_equal(asker.issued->not_after, asker.plan.not_after);
+    assert_memory_equal(asker.plan.key, key, sizeof(key));
+    asker_clear(&asker);
+    world->conf.keys_rsa_match = CONF_RSA_MATCH_STRICT;
+    asker_plan(world, "www.example.org", cert, &asker);
+    asker_ask(world, &asker, DEADLINE_MS);
+    assert_int_equal(asker_await(&asker), LEAFD_OK);
+    assert_int_equal(asker.issued->key->bits, 3072);
+    assert_false(asker.issued->is_stand_in);
+    check_issued(&asker, "www.example.org");
+    asker_clear(&asker);
+    free((void *)cert.data);
+}
+
 static void fresh_and_mimic_are_issued(void **state)
 {
-    static const char *const keys[] = {"P-256", "P-384", "RSA:2048", "ED25519"};
+    static const char *const keys[] = {"P-256", "P-384", "RSA:2048", "ED25519", "SM2"};
     struct world *world = *state;
     struct asker asker;
 
@@ -388,6 +423,7 @@ int main(void)
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
         IN_WORLD(fresh_and_mimic_are_issued),
+        IN_WORLD(a_leaf_with_a_smaller_key_is_a_stand_in),
         IN_WORLD(a_lost_signer_is_asked_again),
         IN_WORLD(the_plan_follows_the_untrusted_ca),
         IN_WORLD(failures_are_told_by_name),

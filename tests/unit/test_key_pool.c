@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "issue/key_pool.h"
+#include "policy/leaf_type.h"
 #include "tests/lib/unit.h"
 
 #include <pthread.h>
@@ -60,17 +61,23 @@ static void on_key(void *ctx, enum leafd_err err, struct leaf_key *key)
     pthread_mutex_unlock(&lock);
 }
 
-static void ask_for(struct key_pool *pool, uint64_t ca_generation, int64_t wait_ms,
-                    struct asker *asker)
+static void ask_for_size(struct key_pool *pool, unsigned bits, uint64_t ca_generation,
+                         int64_t wait_ms, struct asker *asker)
 {
     struct leaf_key *key = NULL;
     enum leafd_err err;
 
     *asker = (struct asker){.err = LEAFD_AGAIN};
-    err = key_pool_take(pool, KEY_TYPE_RSA, 2048, ca_generation, clock_mono_ms() + wait_ms, on_key,
+    err = key_pool_take(pool, KEY_TYPE_RSA, bits, ca_generation, clock_mono_ms() + wait_ms, on_key,
                         asker, &key);
     if (err != LEAFD_AGAIN)
         on_key(asker, err, key);
+}
+
+static void ask_for(struct key_pool *pool, uint64_t ca_generation, int64_t wait_ms,
+                    struct asker *asker)
+{
+    ask_for_size(pool, 2048, ca_generation, wait_ms, asker);
 }
 
 static void await(struct asker *asker)
@@ -85,12 +92,12 @@ static void await(struct asker *asker)
     pthread_mutex_unlock(&lock);
 }
 
-static void await_stock(struct key_pool *pool, enum key_type type, size_t count)
+static void await_stock(struct key_pool *pool, enum key_type type, unsigned bits, size_t count)
 {
     struct timespec pause = {0, 1000000};
     int64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
 
-    while (key_pool_stock(pool, type) < count) {
+    while (key_pool_stock(pool, type, bits) < count) {
         assert_true(clock_mono_ms() < deadline_ms);
         nanosleep(&pause, NULL);
     }
@@ -102,12 +109,58 @@ static void stocks_are_filled_to_their_mark(void **state)
     struct key_pool *pool = pool_new(&conf);
 
     (void)state;
-    await_stock(pool, KEY_TYPE_P256, 8);
-    await_stock(pool, KEY_TYPE_RSA, 2);
-    assert_int_equal(key_pool_stock(pool, KEY_TYPE_P256), 8);
-    assert_int_equal(key_pool_stock(pool, KEY_TYPE_RSA), 2);
-    assert_int_equal(key_pool_stock(pool, KEY_TYPE_P384), 0); /* nobody asked for one yet */
+    await_stock(pool, KEY_TYPE_P256, 0, 8);
+    await_stock(pool, KEY_TYPE_RSA, 2048, 2);
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++) {
+        const struct leaf_type *leaf = &leaf_types[i];
+        bool wanted = leaf->type == KEY_TYPE_P256 || leaf->bits == 2048;
+
+        /* the others nobody has asked for yet */
+        assert_int_equal(key_pool_stock(pool, leaf->type, leaf->bits), !wanted      ? 0
+                                                                       : leaf->bits ? 2
+                                                                                    : 8);
+    }
+    assert_int_equal(key_pool_stock(pool, KEY_TYPE_DSA, 0), 0);
     key_pool_free(pool);
+}
+
+/* Which stocks are begun at the start: 0, or their high mark. */
+static void the_configuration_decides_what_is_made_ahead(void **state)
+{
+    static const struct {
+        enum conf_leaf_key leaf_key;
+        enum key_type type;
+        unsigned bits;
+        enum conf_rsa_match match;
+        size_t p256, rsa_2048, rsa_3072;
+    } rows[] = {
+        {CONF_LEAF_KEY_COMPATIBLE, 0, 3072, CONF_RSA_MATCH_BEST_EFFORT, 8, 1, 1},
+        {CONF_LEAF_KEY_COMPATIBLE, 0, 3072, CONF_RSA_MATCH_STRICT, 8, 0, 1},
+        {CONF_LEAF_KEY_UPSTREAM, 0, 3072, CONF_RSA_MATCH_STRICT, 8, 1, 0},
+        {CONF_LEAF_KEY_TYPE, KEY_TYPE_RSA, 3072, CONF_RSA_MATCH_BEST_EFFORT, 0, 1, 1},
+        {CONF_LEAF_KEY_TYPE, KEY_TYPE_RSA, 2048, CONF_RSA_MATCH_STRICT, 0, 1, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct conf conf = conf_default();
+        struct key_pool *pool;
+
+        conf.leaf_key = rows[i].leaf_key;
+        conf.leaf_key_type = rows[i].type;
+        conf.leaf_rsa_bits = rows[i].bits;
+        conf.keys_rsa_match = rows[i].match;
+        conf.keys_rsa_high = 1;
+        pool = pool_new(&conf);
+        await_stock(pool, KEY_TYPE_P256, 0, rows[i].p256);
+        await_stock(pool, KEY_TYPE_RSA, 2048, rows[i].rsa_2048);
+        await_stock(pool, KEY_TYPE_RSA, 3072, rows[i].rsa_3072);
+        assert_int_equal(key_pool_stock(pool, KEY_TYPE_P256, 0), rows[i].p256);
+        assert_int_equal(key_pool_stock(pool, KEY_TYPE_RSA, 2048), rows[i].rsa_2048);
+        assert_int_equal(key_pool_stock(pool, KEY_TYPE_RSA, 3072), rows[i].rsa_3072);
+        assert_int_equal(key_pool_stock(pool, KEY_TYPE_RSA, 4096), 0);
+        key_pool_free(pool);
+    }
 }
 
 static void a_fixed_type_is_all_that_is_stocked(void **state)
@@ -117,24 +170,25 @@ static void a_fixed_type_is_all_that_is_stocked(void **state)
 
     (void)state;
     conf.leaf_key = CONF_LEAF_KEY_TYPE;
-    conf.leaf_key_type = KEY_TYPE_P384;
+    conf.leaf_key_type = KEY_TYPE_SM2;
     pool = pool_new(&conf);
-    await_stock(pool, KEY_TYPE_P384, 8);
-    assert_int_equal(key_pool_stock(pool, KEY_TYPE_P256), 0);
-    assert_int_equal(key_pool_stock(pool, KEY_TYPE_RSA), 0);
+    await_stock(pool, KEY_TYPE_SM2, 0, 8);
+    assert_int_equal(key_pool_stock(pool, KEY_TYPE_P256, 0), 0);
+    assert_int_equal(key_pool_stock(pool, KEY_TYPE_RSA, 2048), 0);
     key_pool_free(pool);
 }
 
-static void ec_keys_are_there_at_once_and_never_shared(void **state)
+static void quick_keys_are_there_at_once_and_never_shared(void **state)
 {
     enum { MANY = 100 };
-    static const enum key_type types[] = {KEY_TYPE_P256, KEY_TYPE_P384};
+    static const enum key_type types[] = {KEY_TYPE_P256, KEY_TYPE_P384,    KEY_TYPE_P521,
+                                          KEY_TYPE_SM2,  KEY_TYPE_ED25519, KEY_TYPE_ED448};
     struct conf conf = conf_default();
     struct key_pool *pool = pool_new(&conf);
     struct leaf_key *key[MANY];
 
     (void)state;
-    for (size_t t = 0; t < 2; t++) {
+    for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++) {
         for (size_t i = 0; i < MANY; i++) {
             assert_int_equal(
                 key_pool_take(pool, types[t], 0, CA_A, clock_mono_ms(), NULL, NULL, &key[i]),
@@ -148,7 +202,7 @@ static void ec_keys_are_there_at_once_and_never_shared(void **state)
         }
         for (size_t i = 0; i < MANY; i++)
             leaf_key_unref(key[i]);
-        await_stock(pool, types[t], 4); /* and are made again */
+        await_stock(pool, types[t], 0, 4); /* and are made again */
     }
     key_pool_free(pool);
 }
@@ -163,7 +217,7 @@ static void what_nobody_makes_is_unsupported(void **state)
     (void)state;
     assert_int_equal(key_pool_take(pool, KEY_TYPE_DSA, 0, CA_A, soon_ms, on_key, NULL, &key),
                      LEAFD_UNSUPPORTED);
-    assert_int_equal(key_pool_take(pool, KEY_TYPE_RSA, 3072, CA_A, soon_ms, on_key, NULL, &key),
+    assert_int_equal(key_pool_take(pool, KEY_TYPE_RSA, 3000, CA_A, soon_ms, on_key, NULL, &key),
                      LEAFD_UNSUPPORTED);
     assert_null(key);
     key_pool_free(pool);
@@ -284,6 +338,7 @@ static void who_waited_too_long_is_told(void **state)
 
     (void)state;
     conf.keys_share = false;
+    conf.keys_rsa_match = CONF_RSA_MATCH_STRICT;
     conf.leaf_rsa_bits = 4096; /* takes a second and more */
     pool = pool_new(&conf);
     for (size_t i = 0; i < FEW; i++) {
@@ -310,6 +365,84 @@ static void who_waited_too_long_is_told(void **state)
         key_pool_free(pool);
     }
     leaf_key_unref(patient.key);
+}
+
+/* keys.rsa_match: best-effort. Nobody asks for larger keys before, and none is made ahead. */
+static void a_larger_key_gives_way_until_there_is_one(void **state)
+{
+    struct conf conf = conf_without_rsa_stock();
+    uint64_t gave_way = metrics_read(METRIC_KEYS_GAVE_WAY);
+    struct key_pool *pool = pool_new(&conf);
+    struct asker first, later;
+
+    (void)state;
+    ask_for_size(pool, 3072, CA_A, PATIENCE_MS, &first);
+    await(&first);
+    assert_int_equal(first.err, LEAFD_OK);
+    assert_int_equal(first.key->bits, 2048);
+    assert_int_equal(metrics_read(METRIC_KEYS_GAVE_WAY) - gave_way, 1);
+    leaf_key_unref(first.key);
+    await_stock(pool, KEY_TYPE_RSA, 3072, 1); /* made although nobody waits, by no idle thread */
+    for (int i = 0; i < 2; i++) {             /* the second shares it */
+        ask_for_size(pool, 3072, CA_A, 0, &later);
+        assert_int_equal(later.calls, 1);
+        assert_int_equal(later.err, LEAFD_OK);
+        assert_int_equal(later.key->bits, 3072);
+        leaf_key_unref(later.key);
+    }
+    ask_for_size(pool, 3072, CA_B, PATIENCE_MS, &later); /* never across CAs */
+    await(&later);
+    assert_int_equal(later.key->bits, 2048);
+    assert_int_equal(metrics_read(METRIC_KEYS_GAVE_WAY) - gave_way, 2);
+    leaf_key_unref(later.key);
+    key_pool_free(pool);
+}
+
+static void a_larger_key_that_was_asked_for_is_stocked(void **state)
+{
+    struct conf conf = conf_default();
+    struct key_pool *pool;
+    struct asker asker;
+
+    (void)state;
+    conf.leaf_key = CONF_LEAF_KEY_UPSTREAM;
+    pool = pool_new(&conf);
+    ask_for_size(pool, 3072, CA_A, PATIENCE_MS, &asker);
+    await(&asker);
+    assert_int_equal(asker.err, LEAFD_OK);
+    leaf_key_unref(asker.key);
+    await_stock(pool, KEY_TYPE_RSA, 3072, 2);
+    assert_int_equal(key_pool_stock(pool, KEY_TYPE_RSA, 4096), 0);
+    key_pool_free(pool);
+}
+
+static void who_is_strict_waits_for_the_size(void **state)
+{
+    enum { FEW = 3 };
+    struct conf conf = conf_without_rsa_stock();
+    uint64_t gave_way = metrics_read(METRIC_KEYS_GAVE_WAY);
+    struct asker large[FEW], small[FEW];
+    struct key_pool *pool;
+
+    (void)state;
+    conf.keys_rsa_match = CONF_RSA_MATCH_STRICT;
+    pool = pool_new(&conf);
+    for (size_t i = 0; i < FEW; i++) {
+        ask_for_size(pool, 3072, CA_A, PATIENCE_MS, &large[i]);
+        ask_for_size(pool, 2048, CA_A, PATIENCE_MS, &small[i]);
+    }
+    for (size_t i = 0; i < FEW; i++) {
+        await(&large[i]);
+        await(&small[i]);
+        assert_int_equal(large[i].err, LEAFD_OK);
+        assert_int_equal(large[i].key->bits, 3072);
+        assert_int_equal(small[i].err, LEAFD_OK);
+        assert_int_equal(small[i].key->bits, 2048);
+        leaf_key_unref(large[i].key);
+        leaf_key_unref(small[i].key);
+    }
+    assert_int_equal(metrics_read(METRIC_KEYS_GAVE_WAY), gave_way);
+    key_pool_free(pool);
 }
 
 static void the_line_is_bounded(void **state)
@@ -394,13 +527,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stocks_are_filled_to_their_mark),
         cmocka_unit_test(a_fixed_type_is_all_that_is_stocked),
-        cmocka_unit_test(ec_keys_are_there_at_once_and_never_shared),
+        cmocka_unit_test(the_configuration_decides_what_is_made_ahead),
+        cmocka_unit_test(quick_keys_are_there_at_once_and_never_shared),
         cmocka_unit_test(what_nobody_makes_is_unsupported),
         cmocka_unit_test(a_burst_shares_the_first_rsa_key),
         cmocka_unit_test(a_key_is_shared_by_ten_thousand_leaves),
         cmocka_unit_test(a_key_never_goes_to_two_cas),
         cmocka_unit_test(without_sharing_each_waits_for_its_own),
         cmocka_unit_test(who_waited_too_long_is_told),
+        cmocka_unit_test(a_larger_key_gives_way_until_there_is_one),
+        cmocka_unit_test(a_larger_key_that_was_asked_for_is_stocked),
+        cmocka_unit_test(who_is_strict_waits_for_the_size),
         cmocka_unit_test(the_line_is_bounded),
         cmocka_unit_test(many_threads_take),
         cmocka_unit_test(an_unused_pool_ends_at_once),

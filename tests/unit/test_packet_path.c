@@ -195,12 +195,13 @@ struct upstream_options {
     bool self_signed;
     int64_t starts_in_sec;
     int64_t ends_in_sec; /* 0: a month */
+    size_t rsa_bits;     /* 0: P-256 */
 };
 
 /* The DER is the caller's to free(). */
 static struct bytes make_upstream(struct upstream_options options)
 {
-    EVP_PKEY *key = EVP_EC_gen("P-256");
+    EVP_PKEY *key = options.rsa_bits ? EVP_RSA_gen(options.rsa_bits) : EVP_EC_gen("P-256");
     X509_NAME *name = X509_NAME_new();
     X509 *cert = X509_new();
     X509_EXTENSION *san = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, options.names);
@@ -377,6 +378,50 @@ static void test_mimic_is_signed_once(void **state)
     assert_int_equal(fake_signer_signed(world->signer), 1);
     assert_int_equal(metrics_read(METRIC_VERDICT_GOOD), good + 2);
     free((void *)upstream.data);
+    world_free(world);
+}
+
+static void upstream_keys(struct conf *conf)
+{
+    conf->leaf_key = CONF_LEAF_KEY_UPSTREAM;
+    conf->keys_rsa_low = 0;
+    conf->keys_rsa_high = 1;
+}
+
+static int rsa_bits_of(struct response_view view)
+{
+    EVP_PKEY *key = key_of(view);
+    int bits = EVP_PKEY_get_bits(key);
+
+    EVP_PKEY_free(key);
+    return bits;
+}
+
+/* While there is no key of the right size, a smaller one serves: remembered, but not for long, by
+ * us and by who asks. */
+static void test_stand_in(void **state)
+{
+    struct world *world = world_new(upstream_keys);
+    struct bytes upstream =
+        make_upstream((struct upstream_options){.names = "DNS:a.example", .rsa_bits = 3072});
+    struct bytes other =
+        make_upstream((struct upstream_options){.names = "DNS:b.example", .rsa_bits = 3072});
+    struct request request = request_like("a.example", upstream);
+    struct response_view view = answer_to(world, &request);
+    struct timespec pause = {0, 1000000};
+
+    (void)state;
+    assert_true(serves(view, "a.example"));
+    assert_int_equal(rsa_bits_of(view), 2048);
+    assert_int_equal(view.ttl_sec, ISSUED_STAND_IN_SEC);
+    while (key_pool_stock(world->keys, KEY_TYPE_RSA, 3072) == 0)
+        nanosleep(&pause, NULL);
+    request = request_like("b.example", other); /* another leaf: its key is there */
+    view = answer_to(world, &request);
+    assert_int_equal(rsa_bits_of(view), 3072);
+    assert_int_equal(view.ttl_sec, 86400);
+    free((void *)upstream.data);
+    free((void *)other.data);
     world_free(world);
 }
 
@@ -934,6 +979,7 @@ int main(void)
         cmocka_unit_test(test_by_names),
         cmocka_unit_test(test_formats_of_the_listener),
         cmocka_unit_test(test_mimic_is_signed_once),
+        cmocka_unit_test(test_stand_in),
         cmocka_unit_test(test_name_verdict),
         cmocka_unit_test(test_ttl_near_the_end),
         cmocka_unit_test(test_self_signed_is_untrusted),
