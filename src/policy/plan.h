@@ -27,7 +27,7 @@ struct plan {
     struct verdict verdict;
     const struct ca *ca; /* owned reference */
     enum key_type key_type;
-    unsigned rsa_bits; /* KEY_TYPE_RSA alone */
+    unsigned rsa_bits; /* KEY_TYPE_RSA alone; wanted: see keys.rsa_match */
     enum date_rule date_rule;
     int64_t not_before; /* as they go into the leaf */
     int64_t not_after;

@@ -5,6 +5,7 @@
 #include "der/der_reader.h"
 #include "der/x501_name.h"
 #include "policy/deny_list.h"
+#include "policy/leaf_type.h"
 #include "policy/upstream_memo.h"
 
 #include <stdlib.h>
@@ -199,24 +200,6 @@ static size_t signature_len(const struct ca *ca)
     }
 }
 
-static size_t private_key_len(const struct plan *plan, enum dialect dialect)
-{
-    size_t der_len;
-
-    switch (plan->key_type) {
-    case KEY_TYPE_RSA:
-        der_len = plan->rsa_bits * 9 / 16 + 45;
-        break;
-    case KEY_TYPE_P384:
-        der_len = 167;
-        break;
-    default:
-        der_len = 121;
-        break;
-    }
-    return dialect == DIALECT_NAMES ? pem_len(der_len + 26) : der_len;
-}
-
 /* Octets of the GeneralNames, or a bound of them that is quickly told. */
 static size_t names_len(const struct plan *plan, bool exactly, size_t *ret_count)
 {
@@ -246,17 +229,15 @@ static bool fits(const struct policy *policy, const struct plan *plan,
 {
     enum { FIXED = 220, REPLY_FIXED = 40 };
     const struct ca *ca = plan->ca;
+    const struct leaf_type *key = leaf_type_find(plan->key_type, plan->rsa_bits);
     size_t count, len = FIXED + names_len(plan, exactly, &count);
 
     len += 2 * ca->algorithm_der.len + ca->subject.len + ca->key_id.len + signature_len(ca);
-    len += plan->upstream->subject.len;
-    len += plan->key_type == KEY_TYPE_RSA    ? plan->rsa_bits / 8 + 38
-           : plan->key_type == KEY_TYPE_P384 ? 120
-                                             : 91;
+    len += plan->upstream->subject.len + key->spki_len;
     if (policy->conf->ca_crl_url && policy->conf->ca_crl_url[0])
         len += 30 + bytes_of(policy->conf->ca_crl_url).len;
-    len = pem_len(len) + ca->chain_pem.len + private_key_len(plan, request->dialect) +
-          request->host.len + REPLY_FIXED;
+    len = pem_len(len) + ca->chain_pem.len + request->host.len + REPLY_FIXED;
+    len += request->dialect == DIALECT_NAMES ? pem_len(key->pkcs8_len) : key->private_len;
     return len <= WIRE_DATAGRAM_MAX && count <= SAN_NAMES_MAX;
 }
 
@@ -278,8 +259,7 @@ static enum leafd_err check_size(const struct policy *policy, const struct reque
 
 /* ---- the leaf's key ---- */
 
-/* Which key a leaf gets where its upstream has this one. A key type that leafd learns to make is
- * a change of its row. */
+/* Which key a leaf gets where its upstream has this one. */
 static enum key_type key_type_like(enum key_type upstream, enum conf_leaf_key mode)
 {
     static const struct {
@@ -290,10 +270,10 @@ static enum key_type key_type_like(enum key_type upstream, enum conf_leaf_key mo
         [KEY_TYPE_RSA] = {KEY_TYPE_RSA, KEY_TYPE_RSA},
         [KEY_TYPE_P256] = {KEY_TYPE_P256, KEY_TYPE_P256},
         [KEY_TYPE_P384] = {KEY_TYPE_P384, KEY_TYPE_P384},
-        [KEY_TYPE_P521] = {KEY_TYPE_P384, KEY_TYPE_P384},
-        [KEY_TYPE_ED25519] = {KEY_TYPE_P256, KEY_TYPE_P256},
-        [KEY_TYPE_ED448] = {KEY_TYPE_P256, KEY_TYPE_P256},
-        [KEY_TYPE_SM2] = {KEY_TYPE_P256, KEY_TYPE_P256},
+        [KEY_TYPE_P521] = {KEY_TYPE_P384, KEY_TYPE_P521},
+        [KEY_TYPE_ED25519] = {KEY_TYPE_P256, KEY_TYPE_ED25519},
+        [KEY_TYPE_ED448] = {KEY_TYPE_P256, KEY_TYPE_ED448},
+        [KEY_TYPE_SM2] = {KEY_TYPE_SM2, KEY_TYPE_SM2},
         [KEY_TYPE_OTHER_EC] = {KEY_TYPE_P256, KEY_TYPE_P256},
         [KEY_TYPE_DSA] = {KEY_TYPE_P256, KEY_TYPE_P256},
     };
@@ -312,15 +292,30 @@ static bool is_named_as_ca(const struct upstream *upstream, const struct ca_set 
     return false;
 }
 
-static void choose_key(const struct conf *conf, struct plan *plan)
+/* TLCP clients know no curve but SM2's. */
+static enum key_type fresh_key_type(enum usage usage)
 {
+    return usage == USAGE_TLCP_SIGNATURE || usage == USAGE_TLCP_ENCRYPTION ? KEY_TYPE_SM2
+                                                                           : KEY_TYPE_P256;
+}
+
+static enum leafd_err choose_key(const struct conf *conf, struct plan *plan, struct why *why)
+{
+    const struct upstream *upstream = plan->upstream;
+    unsigned rsa_bits = conf->leaf_rsa_bits;
+
     if (conf->leaf_key == CONF_LEAF_KEY_TYPE)
         plan->key_type = (enum key_type)conf->leaf_key_type;
-    else if (plan->upstream)
-        plan->key_type = key_type_like(plan->upstream->key_type, conf->leaf_key);
+    else if (upstream)
+        plan->key_type = key_type_like(upstream->key_type, conf->leaf_key);
     else
-        plan->key_type = KEY_TYPE_P256;
-    plan->rsa_bits = plan->key_type == KEY_TYPE_RSA ? conf->leaf_rsa_bits : 0;
+        plan->key_type = fresh_key_type(plan->usage);
+    if (conf->leaf_key == CONF_LEAF_KEY_UPSTREAM && upstream)
+        rsa_bits = leaf_type_rsa_bits(upstream->key_bits);
+    plan->rsa_bits = plan->key_type == KEY_TYPE_RSA ? rsa_bits : 0;
+    if (!leaf_type_find(plan->key_type, plan->rsa_bits))
+        return fail(why, LEAFD_INTERNAL, "leaf.key and leaf.rsa_bits name no key that is made");
+    return LEAFD_OK;
 }
 
 /* ---- all of it ---- */
@@ -343,8 +338,9 @@ static enum leafd_err decide(struct policy *policy, const struct request *reques
     if (err)
         return err;
     plan->named_as_ca = is_named_as_ca(plan->upstream, cas);
-    choose_key(policy->conf, plan);
-    err = check_size(policy, request, plan, why);
+    err = choose_key(policy->conf, plan, why);
+    if (!err)
+        err = check_size(policy, request, plan, why);
     if (err)
         return err;
     plan_set_dates(plan, policy->conf->leaf_lifetime_sec, now_sec);

@@ -10,14 +10,23 @@ import pytest
 from cryptography import x509
 from lib import certs, checks, der
 from lib.certs import DAY, upstream
-from lib.client import Answer, by_ids, mimic
+from lib.client import Answer, by_ids, by_names, mimic
 from lib.leafd_process import LeafdProcess
 from lib.polling import wait_for
 
 HOST = "fields.example.org"
 CA_KEYS = ["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
-LEAF_KEYS = ["ec-p256", "ec-p384", "rsa-2048"]
+# RSA of 3072 and 4096 bits takes its time, so it has tests of its own.
+LEAF_KEYS = ["ec-p256", "ec-p384", "ec-p521", "ed25519", "ed448", "sm2", "rsa-2048"]
+CRL_URL = "http://crl.example.org/ca.crl"
 SUBJECT = certs.name((certs.ORGANIZATION, "Example"), (certs.COMMON_NAME, HOST))
+
+
+@pytest.fixture(scope="module")
+def follower(start, ca):
+    """A daemon whose leaves have keys as their upstreams."""
+    with start(ca, {"leaf": {"key": "upstream"}}) as running:
+        yield running
 
 
 @pytest.mark.parametrize("ca_key", CA_KEYS)
@@ -25,53 +34,103 @@ def test_every_profile_with_every_key(start, authorities, ca_key):
     authority = authorities(ca_key)
     assert checks.key_kind(authority.cert.public_key()) == ca_key
     serials = set()
-    for fresh_key in LEAF_KEYS:
-        # leaf.key says rsa, leaf.rsa_bits the rest.
-        changes = {"leaf": {"key": fresh_key.replace("-2048", "")}, "ca": {"crl_url": "http://crl.example.org/ca.crl"}}
-        with start(authority, changes) as daemon, daemon.client() as client:
-            answer = client.ask_leaf(by_ids(HOST))
-            leaf = checks.assert_leaf(
-                answer, authority.cert, names=[HOST], key=fresh_key, common_name=HOST, crl_url=changes["ca"]["crl_url"]
-            )
-            serials.add(leaf.serial_number)
-    with start(authority) as daemon, daemon.client() as client:
+
+    def look(answer, **wanted):
+        serials.add(checks.assert_leaf(answer, authority.cert, crl_url=CRL_URL, **wanted).serial_number)
+
+    with start(authority, {"leaf": {"key": "upstream"}, "ca": {"crl_url": CRL_URL}}) as daemon, daemon.client() as client:
+        look(client.ask_leaf(by_ids(HOST)), names=[HOST], common_name=HOST)
         for key in LEAF_KEYS:
             cert = upstream([HOST, "*.fields.example.org", "192.0.2.1"], key=key)
             answer = client.ask_leaf(mimic(HOST, cert))
-            names = [HOST, "*.fields.example.org", "192.0.2.1"]
-            serials.add(checks.assert_leaf(answer, authority.cert, names=names, key=key).serial_number)
+            look(answer, names=[HOST, "*.fields.example.org", "192.0.2.1"], key=key)
+            checks.assert_key_form(answer)
             large = upstream([HOST, *(f"{n}.{'x' * 50}.example.org" for n in range(170))], key=key)
-            answer = client.ask_leaf(mimic(HOST, large))
-            serials.add(
-                checks.assert_leaf(answer, authority.cert, names=[HOST], key=key, common_name=HOST).serial_number
-            )
-    assert len(serials) == 9
+            look(client.ask_leaf(mimic(HOST, large)), names=[HOST], key=key, common_name=HOST)
+    assert len(serials) == 1 + 2 * len(LEAF_KEYS)
 
 
-@pytest.mark.parametrize("usage", [1, 11])
 @pytest.mark.parametrize("key", LEAF_KEYS)
-def test_usage_with_every_key(client, ca, key, usage):
-    answer = client.ask_leaf(by_ids(HOST, usage=usage, cert=upstream([HOST], key=key)))
-    checks.assert_leaf(answer, ca.cert, names=[HOST], key=key, usage=usage)
+def test_leaf_key_names_a_type(start, ca, key):
+    """Then every leaf has it: fresh ones for every usage, and mimics."""
+    word = key.replace("-2048", "")  # leaf.key says rsa, leaf.rsa_bits the rest
+    with start(ca, {"leaf": {"key": word}}) as daemon, daemon.client() as client:
+        for usage in (0, 1, 11, 12):
+            answer = client.ask_leaf(by_ids(HOST, usage=usage))
+            checks.assert_leaf(answer, ca.cert, names=[HOST], key=key, usage=usage, common_name=HOST)
+            checks.assert_key_form(answer)
+        answer = client.ask_leaf(by_names(HOST, cert=upstream([HOST], key="ec-p256")))
+        checks.assert_leaf(answer, ca.cert, names=[HOST], key=key)
+        checks.assert_key_form(answer)
 
 
-def test_leaf_key_upstream_and_type(start, ca):
-    """leaf.key: a type holds for mimics too."""
-    with start(ca, {"leaf": {"key": "ec-p384"}}) as daemon, daemon.client() as client:
-        checks.assert_leaf(
-            client.ask_leaf(mimic(HOST, upstream([HOST], key="rsa-2048"))), ca.cert, names=[HOST], key="ec-p384"
-        )
+@pytest.mark.parametrize("key", LEAF_KEYS)
+def test_usage_with_every_key(follower, ca, key):
+    with follower.client() as client:
+        for usage in (1, 11, 12):
+            answer = client.ask_leaf(by_ids(HOST, usage=usage, cert=upstream([HOST], key=key)))
+            checks.assert_leaf(answer, ca.cert, names=[HOST], key=key, usage=usage)
+
+
+@pytest.mark.parametrize("usage, key", [(0, "ec-p256"), (1, "ec-p256"), (11, "sm2"), (12, "sm2")])
+def test_fresh_for_every_usage(client, ca, usage, key):
+    """TLCP clients take no curve but SM2's."""
+    for ask in (by_ids, by_names):
+        answer = client.ask_leaf(ask(HOST, usage=usage))
+        checks.assert_leaf(answer, ca.cert, names=[HOST], key=key, usage=usage, common_name=HOST)
+        checks.assert_key_form(answer)
+
+
+COMPATIBLE = {
+    "ec-p521": "ec-p384", "ed25519": "ec-p256", "ed448": "ec-p256", "sm2": "sm2", "rsa-1024": "rsa-2048",
+    "rsa-3072": "rsa-2048", "rsa-4096": "rsa-2048", "rsa-8192": "rsa-2048", "ec-p224": "ec-p256",
+    "ec-secp256k1": "ec-p256", "ec-brainpool256": "ec-p256",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", COMPATIBLE)
+def test_leaf_key_compatible(client, ca, key):
+    answer = client.ask_leaf(mimic(HOST, upstream([HOST], key=key)))
+    checks.assert_leaf(answer, ca.cert, names=[HOST], key=COMPATIBLE[key])
+
+
+# ---- RSA of 3072 and 4096 bits ----
+
+
+def test_a_larger_rsa_key_gives_way_until_there_is_one(start, ca):
+    """At once with 2048 bits and for a moment only; with its own size as soon as there is such a key."""
+    cert = upstream([HOST], key="rsa-8192")
     with start(ca, {"leaf": {"key": "upstream"}}) as daemon, daemon.client() as client:
-        for key in LEAF_KEYS:
-            checks.assert_leaf(client.ask_leaf(mimic(HOST, upstream([HOST], key=key))), ca.cert, names=[HOST], key=key)
+        # No such key was made ahead.
+        assert daemon.metric("leafd_keys_stock", type="rsa-4096") == 0
+        answer = client.ask_leaf(mimic(HOST, cert))
+        checks.assert_leaf(answer, ca.cert, names=[HOST], key="rsa-2048")
+        assert answer.ttl == 5
+        assert daemon.metric("leafd_keys_gave_way_total") == 1
+
+        def larger():
+            answer = client.ask_leaf(mimic(HOST, cert))
+            return answer if checks.leaf_kind(answer) == "rsa-4096" else None
+
+        answer = wait_for(larger, "a leaf with a key of 4096 bits", seconds=40, every=0.1)
+        checks.assert_leaf(answer, ca.cert, names=[HOST], key="rsa-4096")
+        checks.assert_key_form(answer)
+        assert answer.ttl == 86400
+        assert client.ask_leaf(mimic(HOST, cert)).leaf == answer.leaf, "not remembered"
+        answer = client.ask_leaf(by_names(HOST, cert=upstream([HOST], key="rsa-4096")))
+        checks.assert_leaf(answer, ca.cert, names=[HOST], key="rsa-4096")
+        checks.assert_key_form(answer)
 
 
-def test_rsa_bits(start, ca):
-    with start(ca, {"leaf": {"rsa_bits": 3072}}) as daemon, daemon.client() as client:
+def test_strict_waits_for_the_larger_rsa_key(start, ca):
+    """keys.rsa_match: strict. Perhaps longer than anybody waits, but never with another size."""
+    changes = {"leaf": {"rsa_bits": 3072}, "keys": {"rsa_match": "strict", "rsa_low": 0, "rsa_high": 1}}
+    with start(ca, changes) as daemon, daemon.client() as client:
         data = mimic(HOST, upstream([HOST], key="rsa-2048"))
-        # The first such key may take longer than anybody waits.
         answer = Answer(wait_for(lambda: client.ask_raw(data, timeout=3.6), "a leaf", seconds=40))
         checks.assert_leaf(answer, ca.cert, names=[HOST], key="rsa-3072")
+        checks.assert_key_form(answer)
+        assert answer.ttl == 86400 and daemon.metric("leafd_keys_gave_way_total") == 0
 
 
 # ---- what is dropped ----

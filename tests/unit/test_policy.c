@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/metrics.h"
 #include "policy/key_usage.h"
+#include "policy/leaf_type.h"
 #include "policy/policy.h"
 #include "policy/upstream_memo.h"
 #include "tests/lib/make_cert.h"
@@ -42,6 +43,11 @@ static void key_usage_follows_key_and_usage(void **state)
     assert_int_equal(key_usage_bits(KEY_TYPE_P384, USAGE_TLS_SERVER_TONGSUO), 0x88);
     assert_int_equal(key_usage_bits(KEY_TYPE_P256, USAGE_TLCP_SIGNATURE), 0xc0);
     assert_int_equal(key_usage_bits(KEY_TYPE_P256, USAGE_TLCP_ENCRYPTION), 0x38);
+    assert_int_equal(key_usage_bits(KEY_TYPE_SM2, USAGE_TLS_SERVER), 0x80);
+    assert_int_equal(key_usage_bits(KEY_TYPE_SM2, USAGE_TLCP_SIGNATURE), 0xc0);
+    assert_int_equal(key_usage_bits(KEY_TYPE_SM2, USAGE_TLCP_ENCRYPTION), 0x38);
+    assert_int_equal(key_usage_bits(KEY_TYPE_ED448, USAGE_TLS_SERVER), 0x80);
+    assert_int_equal(key_usage_bits(KEY_TYPE_P521, USAGE_TLS_SERVER), 0x80);
     assert_true(key_usage_is_ours(KEY_TYPE_RSA, 0xa0));
     assert_true(key_usage_is_ours(KEY_TYPE_P256, 0x38));
     assert_false(key_usage_is_ours(KEY_TYPE_P256, 0xa0));
@@ -949,10 +955,18 @@ static void the_leaf_key_follows_the_upstream_or_the_operator(void **state)
     static const struct {
         const char *upstream;
         enum key_type compatible, same;
+        unsigned same_bits;
     } rows[] = {
-        {"P-256", KEY_TYPE_P256, KEY_TYPE_P256},   {"P-384", KEY_TYPE_P384, KEY_TYPE_P384},
-        {"P-521", KEY_TYPE_P384, KEY_TYPE_P384},   {"RSA:3072", KEY_TYPE_RSA, KEY_TYPE_RSA},
-        {"ED25519", KEY_TYPE_P256, KEY_TYPE_P256},
+        {"P-256", KEY_TYPE_P256, KEY_TYPE_P256, 0},
+        {"P-384", KEY_TYPE_P384, KEY_TYPE_P384, 0},
+        {"P-521", KEY_TYPE_P384, KEY_TYPE_P521, 0},
+        {"P-224", KEY_TYPE_P256, KEY_TYPE_P256, 0},
+        {"RSA:1024", KEY_TYPE_RSA, KEY_TYPE_RSA, 2048},
+        {"RSA:2048", KEY_TYPE_RSA, KEY_TYPE_RSA, 2048},
+        {"RSA:3072", KEY_TYPE_RSA, KEY_TYPE_RSA, 3072},
+        {"ED25519", KEY_TYPE_P256, KEY_TYPE_ED25519, 0},
+        {"ED448", KEY_TYPE_P256, KEY_TYPE_ED448, 0},
+        {"SM2", KEY_TYPE_SM2, KEY_TYPE_SM2, 0},
     };
     struct world *world = *state;
 
@@ -971,6 +985,7 @@ static void the_leaf_key_follows_the_upstream_or_the_operator(void **state)
         world->conf.leaf_key = CONF_LEAF_KEY_UPSTREAM;
         plan = good_plan(world, "www.example.org", cert);
         assert_int_equal(plan.key_type, rows[i].same);
+        assert_int_equal(plan.rsa_bits, rows[i].same_bits);
         plan_clear(&plan);
         world->conf.leaf_key = CONF_LEAF_KEY_TYPE;
         world->conf.leaf_key_type = KEY_TYPE_RSA;
@@ -983,6 +998,100 @@ static void the_leaf_key_follows_the_upstream_or_the_operator(void **state)
         free((void *)cert.data);
         EVP_PKEY_free(spec.key);
     }
+}
+
+static void rsa_sizes_are_those_we_make(void **state)
+{
+    static const unsigned sizes[][2] = {{0, 2048},    {512, 2048},     {2047, 2048}, {2048, 2048},
+                                        {3071, 2048}, {3072, 3072},    {4095, 3072}, {4096, 4096},
+                                        {8192, 4096}, {1u << 20, 4096}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        assert_int_equal(leaf_type_rsa_bits(sizes[i][0]), sizes[i][1]);
+    assert_null(leaf_type_find(KEY_TYPE_RSA, 0));
+    assert_null(leaf_type_find(KEY_TYPE_RSA, 1024));
+    assert_null(leaf_type_find(KEY_TYPE_DSA, 0));
+    assert_null(leaf_type_find(KEY_TYPE_OTHER_EC, 0));
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++) {
+        const struct leaf_type *leaf = &leaf_types[i];
+
+        assert_ptr_equal(leaf_type_find(leaf->type, leaf->bits), leaf);
+        if (leaf->type != KEY_TYPE_RSA)
+            assert_string_equal(leaf->name, key_type_name(leaf->type));
+    }
+}
+
+/* leaf.rsa_bits is what `compatible` makes of any RSA, and a fixed type has. */
+static void rsa_bits_hold_unless_the_upstream_is_followed(void **state)
+{
+    struct world *world = *state;
+    struct make_cert spec = plain;
+    struct bytes cert;
+    struct plan plan;
+
+    spec.key = make_key("RSA:2048");
+    cert = upstream_like(spec);
+    world->conf.leaf_rsa_bits = 4096;
+    plan = good_plan(world, "www.example.org", cert);
+    assert_int_equal(plan.rsa_bits, 4096);
+    plan_clear(&plan);
+    world->conf.leaf_key = CONF_LEAF_KEY_UPSTREAM;
+    plan = good_plan(world, "www.example.org", cert);
+    assert_int_equal(plan.rsa_bits, 2048);
+    plan_clear(&plan);
+    world->conf.leaf_key = CONF_LEAF_KEY_TYPE;
+    world->conf.leaf_key_type = KEY_TYPE_RSA;
+    plan = good_plan(world, "www.example.org", cert);
+    assert_int_equal(plan.rsa_bits, 4096);
+    plan_clear(&plan);
+    free((void *)cert.data);
+    EVP_PKEY_free(spec.key);
+}
+
+static struct plan plan_for_usage(struct world *world, enum usage usage, struct bytes cert)
+{
+    struct request request = {.host = bytes_of("www.example.org"),
+                              .usage = usage,
+                              .cert_form = cert.data ? CERT_FORM_DER : CERT_FORM_ABSENT,
+                              .cert = cert};
+    struct plan plan;
+
+    assert_int_equal(policy_plan(world->policy, &request, world->cas, NOW, &plan, NULL), LEAFD_OK);
+    return plan;
+}
+
+static void fresh_leaves_for_tlcp_have_sm2_keys(void **state)
+{
+    static const struct {
+        enum usage usage;
+        enum key_type fresh;
+    } rows[] = {{USAGE_TLS_SERVER, KEY_TYPE_P256},
+                {USAGE_TLS_SERVER_TONGSUO, KEY_TYPE_P256},
+                {USAGE_TLCP_SIGNATURE, KEY_TYPE_SM2},
+                {USAGE_TLCP_ENCRYPTION, KEY_TYPE_SM2}};
+    struct world *world = *state;
+    struct bytes cert = upstream_like(plain);
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct plan plan;
+
+        for (int mode = CONF_LEAF_KEY_COMPATIBLE; mode <= CONF_LEAF_KEY_UPSTREAM; mode++) {
+            world->conf.leaf_key = (enum conf_leaf_key)mode;
+            plan = plan_for_usage(world, rows[i].usage, no_cert);
+            assert_int_equal(plan.key_type, rows[i].fresh);
+            plan_clear(&plan);
+            plan = plan_for_usage(world, rows[i].usage, cert); /* a mimic's is its upstream's */
+            assert_int_equal(plan.key_type, KEY_TYPE_P256);
+            plan_clear(&plan);
+        }
+        world->conf.leaf_key = CONF_LEAF_KEY_TYPE;
+        world->conf.leaf_key_type = KEY_TYPE_P384;
+        plan = plan_for_usage(world, rows[i].usage, no_cert);
+        assert_int_equal(plan.key_type, KEY_TYPE_P384);
+        plan_clear(&plan);
+    }
+    free((void *)cert.data);
 }
 
 /* ---- the memo ---- */
@@ -1065,6 +1174,9 @@ int main(void)
         IN_WORLD(too_large_is_minimal_where_the_host_is_named),
         IN_WORLD(a_host_too_long_for_a_name_still_gets_a_mimic),
         IN_WORLD(the_leaf_key_follows_the_upstream_or_the_operator),
+        cmocka_unit_test(rsa_sizes_are_those_we_make),
+        IN_WORLD(rsa_bits_hold_unless_the_upstream_is_followed),
+        IN_WORLD(fresh_leaves_for_tlcp_have_sm2_keys),
         cmocka_unit_test(the_memo_is_bounded_and_keeps_what_is_asked_for),
     };
 #undef IN_WORLD

@@ -10,7 +10,7 @@ import os
 import random
 import time
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from . import der
@@ -30,6 +30,7 @@ SKI_OID, KU_OID, SAN_OID, BC_OID = "2.5.29.14", "2.5.29.15", "2.5.29.17", "2.5.2
 CRL_OID, POLICIES_OID, AKI_OID, EKU_OID = "2.5.29.31", "2.5.29.32", "2.5.29.35", "2.5.29.37"
 NAME_CONSTRAINTS_OID, AIA_OID = "2.5.29.30", "1.3.6.1.5.5.7.1.1"
 TLS_FEATURE_OID = "1.3.6.1.5.5.7.1.24"
+SM2_OID = "1.2.156.10197.1.301"
 POISON_OID = "1.3.6.1.4.1.11129.2.4.3"
 
 SERVER_AUTH, CLIENT_AUTH = "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"
@@ -97,18 +98,28 @@ def _unknown_curve_spki():
     return der.seq(der.seq(der.oid("1.2.840.10045.2.1"), der.oid("1.3.132.0.99")), der.bits(b"\x04" + os.urandom(64)))
 
 
+def _sm2_spki():
+    """The public key of the example in GB/T 32918.5."""
+    x = "09F9DF311E5421A150DD7D161E4BC5C672179FAD1833FC076BB08FF356F35020"
+    y = "CCEA490CE26775A52DC6EA718CC1AA600AED05FBF35E084A6632F6072DA9AD13"
+    return der.seq(
+        der.seq(der.oid("1.2.840.10045.2.1"), der.oid(SM2_OID)), der.bits(b"\x04" + bytes.fromhex(x + y))
+    )
+
+
 @functools.lru_cache(maxsize=None)
 def spki(kind):
-    """A SubjectPublicKeyInfo: rsa-BITS, ec-CURVE, ed25519, dsa, ec-explicit, ec-unknown."""
+    """A SubjectPublicKeyInfo: rsa-BITS, ec-CURVE, ed25519, ed448, sm2, dsa, ec-explicit, ec-unknown."""
     if kind.startswith("rsa-"):
         return _rsa_spki(int(kind[4:]))
     if kind in CURVES:
         key = ec.generate_private_key(CURVES[kind]()).public_key()
         return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if kind == "ed25519":
-        key = ed25519.Ed25519PrivateKey.generate().public_key()
+    if kind in ("ed25519", "ed448"):
+        maker = {"ed25519": ed25519.Ed25519PrivateKey, "ed448": ed448.Ed448PrivateKey}[kind]
+        key = maker.generate().public_key()
         return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return {"dsa": _dsa_spki, "ec-explicit": _explicit_curve_spki, "ec-unknown": _unknown_curve_spki}[kind]()
+    return {"dsa": _dsa_spki, "sm2": _sm2_spki, "ec-explicit": _explicit_curve_spki, "ec-unknown": _unknown_curve_spki}[kind]()
 
 
 def attribute(kind, value, tag=UTF8):

@@ -2,6 +2,7 @@
 """The full look at a returned leaf: python3-cryptography reads it, our own few lines of DER hold its
 form, openssl verifies it as a client would, and a TLS handshake is made with it."""
 
+import base64
 import datetime
 import hashlib
 import ipaddress
@@ -12,7 +13,7 @@ import tempfile
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from . import certs, der
@@ -28,7 +29,7 @@ KU, EKU, BC, SAN, SKI, AKI, CRL = (
 )
 EC, RSA = "ec", "rsa"
 
-# KeyUsage by the leaf's key and what it is for.
+# KeyUsage by the leaf's key (any but RSA as EC) and what it is for.
 KEY_USAGE = {
     ("ec", 0): {"digital_signature"},
     ("ec", 1): {"digital_signature", "key_agreement"},
@@ -61,8 +62,58 @@ def key_kind(public_key):
     if isinstance(public_key, rsa.RSAPublicKey):
         return f"rsa-{public_key.key_size}"
     if isinstance(public_key, ec.EllipticCurvePublicKey):
-        return {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}.get(public_key.curve.name, public_key.curve.name)
+        names = {"secp256r1": "ec-p256", "secp384r1": "ec-p384", "secp521r1": "ec-p521"}
+        return names.get(public_key.curve.name, public_key.curve.name)
+    if isinstance(public_key, ed25519.Ed25519PublicKey):
+        return "ed25519"
+    if isinstance(public_key, ed448.Ed448PublicKey):
+        return "ed448"
     return type(public_key).__name__
+
+
+def spki_of(whole):
+    """The SubjectPublicKeyInfo of a certificate."""
+    return der.read(whole)[0][0].children()[6]
+
+
+def leaf_kind(answer):
+    """As key_kind(); also of SM2, which python3-cryptography does not read."""
+    algorithm = spki_of(answer.cert_blocks[0])[0].children()
+    if len(algorithm) == 2 and algorithm[1].whole == der.oid(certs.SM2_OID):
+        return "sm2"
+    return key_kind(answer.leaf.public_key())
+
+
+def public_part(answer):
+    """The SPKI of the answer's private key."""
+    if leaf_kind(answer) != "sm2":
+        return answer.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    key = answer.fields["key"]
+    form, data = ("DER", key) if isinstance(key, bytes) else ("PEM", key.encode())
+    command = ["openssl", "pkey", "-inform", form, "-pubout", "-outform", "DER"]
+    return subprocess.run(command, input=data, capture_output=True, timeout=30, check=True).stdout
+
+
+def assert_key_form(answer):
+    """DER is PKCS#1 for RSA, SEC1 with the curve's name for EC and SM2, PKCS#8 for the others; PEM is PKCS#8."""
+    key, kind = answer.fields["key"], leaf_kind(answer)
+    algorithm = spki_of(answer.cert_blocks[0])[0]
+    if isinstance(key, str):
+        lines = key.splitlines()
+        assert (lines[0], lines[-1]) == ("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----")
+        assert max(len(line) for line in lines) <= 64
+        key, kind = base64.b64decode("".join(lines[1:-1])), "pem"
+    whole, rest = der.read(key)
+    fields = whole.children()
+    assert not rest and whole.tag == 0x30
+    if kind.startswith("rsa"):
+        assert [f.tag for f in fields] == [0x02] * 9 and fields[0].content == b"\0"
+    elif kind.startswith("ec-") or kind == "sm2":
+        assert [f.tag for f in fields] == [0x02, 0x04, 0xA0, 0xA1] and fields[0].content == b"\1"
+        assert fields[2][0].whole == algorithm[1].whole, "another curve"
+    else:
+        assert [f.tag for f in fields] == [0x02, 0x30, 0x04] and fields[0].content == b"\0"
+        assert fields[1].whole == algorithm.whole, "another algorithm"
 
 
 def key_identifier(cert):
@@ -104,7 +155,7 @@ def assert_form(whole, ca):
     assert subject.tag == 0x30 and spki.tag == 0x30
 
 
-def assert_extensions(cert, *, key, usage, subject_is_empty, crl_url, ca):
+def assert_extensions(cert, spki, *, key, usage, subject_is_empty, crl_url, ca):
     """Exactly the template's extensions, in its order, with its criticality."""
     order = [KU, EKU, BC, SAN, SKI, AKI] + ([CRL] if crl_url else [])
     assert [e.oid.dotted_string for e in cert.extensions] == order
@@ -113,14 +164,13 @@ def assert_extensions(cert, *, key, usage, subject_is_empty, crl_url, ca):
 
     key_usage = cert.extensions.get_extension_for_class(x509.KeyUsage).value
     bits = {bit for bit in USAGE_BITS if getattr(key_usage, bit)}
-    assert bits == KEY_USAGE[key.partition("-")[0], usage], bits
+    assert bits == KEY_USAGE["rsa" if key.startswith("rsa") else "ec", usage], bits
     purposes = cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert [p.dotted_string for p in purposes] == [certs.SERVER_AUTH]
     constraints = cert.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert (constraints.ca, constraints.path_length) == (False, None)
 
     # RFC 7093 method 1: the leftmost 160 bits of SHA-256 of the BIT STRING's value.
-    spki = der.read(cert.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))[0]
     assert key_identifier(cert) == hashlib.sha256(spki[1].content[1:]).digest()[:20]
     authority = cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     if ca is not None:
@@ -149,13 +199,11 @@ def assert_leaf(
         assert leaf.issuer != ca.subject
     assert leaf.not_valid_before <= leaf.not_valid_after
     assert unix_time(leaf.not_valid_after) - unix_time(leaf.not_valid_before) <= 825 * certs.DAY
-    assert key_kind(leaf.public_key()) == key
-    public = PublicFormat.SubjectPublicKeyInfo
-    assert answer.key.public_key().public_bytes(Encoding.DER, public) == leaf.public_key().public_bytes(
-        Encoding.DER, public
-    ), "the key is not the leaf's"
+    assert leaf_kind(answer) == key
+    spki = spki_of(blocks[0])
+    assert public_part(answer) == spki.whole, "the key is not the leaf's"
     empty = not list(leaf.subject)
-    assert_extensions(leaf, key=key, usage=usage, subject_is_empty=empty, crl_url=crl_url, ca=signer)
+    assert_extensions(leaf, spki, key=key, usage=usage, subject_is_empty=empty, crl_url=crl_url, ca=signer)
     assert answer.sans == list(names)
     if common_name is None:
         assert empty, leaf.subject
@@ -167,7 +215,7 @@ def assert_leaf(
         current = leaf.not_valid_before <= now <= leaf.not_valid_after
         hosts = [probe_host(n) for n in names]
         assert_openssl(answer, ca, hosts[:3], any_time=not current)
-        if tls and current and usage in (0, 1):
+        if tls and current and usage in (0, 1) and key != "sm2":  # OpenSSL has no TLS with SM2
             handshake(answer, ca, hosts[0])
     return leaf
 
