@@ -49,7 +49,7 @@ static const struct option_row options[] = {
     {"server", 0, "ADDR:PORT|unix:PATH", ISSUE, FIELD(server),
      "where leafd listens; default: the configuration's first listener, else 127.0.0.1:2999"},
     {"service", 0, "NAME", ISSUE, FIELD(service), "http (default), smtp or imap"},
-    {"usage", 0, "NAME", ISSUE, FIELD(usage),
+    {"usage", 0, "NAME", LIKE, FIELD(usage),
      "tls_server (default), tls_server_tongsuo, tlcp_server_signature or tlcp_server_encryption"},
     {"out", 0, "DIR", ISSUE, FIELD(out),
      "writes leaf.pem, key.pem (mode 0600) and chain.pem, if there is a chain, into DIR"},

@@ -9,8 +9,10 @@
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_output.h"
 #include "ctl/ctl_upstream.h"
+#include "ctl/ctl_usage.h"
 #include "pkcs11/ca_make.h"
 #include "policy/ca_files.h"
+#include "policy/leaf_type.h"
 #include "policy/policy.h"
 
 #include <stdarg.h>
@@ -133,6 +135,8 @@ static void say_key(const struct plan *plan, const struct conf *conf, struct sen
 {
     if (conf->leaf_key == CONF_LEAF_KEY_TYPE)
         say(to, "leaf.key names the key's type");
+    else if (!plan->upstream && plan->key_type == KEY_TYPE_SM2)
+        say(to, "a leaf from the host alone for a TLCP usage has an SM2 key");
     else if (!plan->upstream)
         say(to, "a leaf from the host alone has a P-256 key");
     else if (plan->key_type != plan->upstream->key_type)
@@ -140,6 +144,9 @@ static void say_key(const struct plan *plan, const struct conf *conf, struct sen
             key_type_name(plan->upstream->key_type), key_type_name(plan->key_type));
     else
         say(to, "the key is of the upstream's type");
+    if (plan->rsa_bits > LEAF_RSA_BITS_MIN && conf->keys_rsa_match == CONF_RSA_MATCH_BEST_EFFORT)
+        say(to, "while there is no such key, one of 2048 bits takes its place for a few seconds "
+                "(keys.rsa_match)");
 }
 
 static void say_plan(const struct plan *plan, const struct conf *conf, size_t name_count,
@@ -170,13 +177,10 @@ static void write_sentences(const struct sentences *sentences, struct json *json
     json_array_end(json);
 }
 
-static const char *key_text(const struct plan *plan, char *out, size_t size)
+/* Every plan has a row. */
+static const char *key_text(const struct plan *plan)
 {
-    if (plan->key_type == KEY_TYPE_RSA)
-        snprintf(out, size, "rsa-%u", plan->rsa_bits);
-    else
-        snprintf(out, size, "%s", key_type_name(plan->key_type));
-    return out;
+    return leaf_type_find(plan->key_type, plan->rsa_bits)->name;
 }
 
 static const char *ca_text(const struct plan *plan)
@@ -207,7 +211,7 @@ static int print_plan(const struct ctl *ctl, const struct plan *plan,
     ctl_print_row("Verdict", verdict_text(&plan->verdict, text, sizeof(text)));
     ctl_print_row("Profile", profile_name(plan->profile));
     ctl_print_row("CA", ca_text(plan));
-    ctl_print_row("Key type", key_text(plan, text, sizeof(text)));
+    ctl_print_row("Key type", key_text(plan));
     ctl_print_row("Not before", ctl_time(plan->not_before, time));
     ctl_print_row("Not after", ctl_time(plan->not_after, time));
     for (size_t i = 0; i < names->count; i++)
@@ -232,7 +236,6 @@ static int write_plan(const struct ctl *ctl, const struct plan *plan,
                       const struct plan_names *names, const struct sentences *sentences)
 {
     struct json json = JSON_EMPTY;
-    char text[64];
     char name[NAME_SIZE];
     char time[CTL_TIME_SIZE];
 
@@ -242,7 +245,7 @@ static int write_plan(const struct ctl *ctl, const struct plan *plan,
     write_verdict(&plan->verdict, &json);
     json_string(&json, "profile", profile_name(plan->profile));
     json_string(&json, "ca", ca_text(plan));
-    json_string(&json, "key_type", key_text(plan, text, sizeof(text)));
+    json_string(&json, "key_type", key_text(plan));
     json_string(&json, "not_before", ctl_time_json(plan->not_before, time));
     json_string(&json, "not_after", ctl_time_json(plan->not_after, time));
     json_array_begin(&json, "names");
@@ -354,9 +357,12 @@ int ctl_explain(const struct ctl *ctl)
     struct conf *conf = NULL;
     struct ca_set *cas = NULL;
     struct why why = {""};
-    enum leafd_err err = ctl_conf_load(ctl, &conf, &why);
-    int code;
+    enum leafd_err err;
+    int code = ctl_usage_take(ctl, &request);
 
+    if (code != CTL_OK)
+        return code;
+    err = ctl_conf_load(ctl, &conf, &why);
     if (err == LEAFD_OK)
         err = cas_complete(conf, &cas, &why);
     if (err == LEAFD_OK && ctl->like)

@@ -9,6 +9,7 @@
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_output.h"
 #include "ctl/ctl_upstream.h"
+#include "ctl/ctl_usage.h"
 #include "wire/response.h"
 
 #include <errno.h>
@@ -477,20 +478,6 @@ static bool service_of(const char *word, enum service *ret)
     return false;
 }
 
-static bool usage_of(const char *word, enum usage *ret)
-{
-    static const enum usage usages[] = {USAGE_TLS_SERVER, USAGE_TLS_SERVER_TONGSUO,
-                                        USAGE_TLCP_SIGNATURE, USAGE_TLCP_ENCRYPTION};
-
-    for (size_t i = 0; i < sizeof(usages) / sizeof(usages[0]); i++) {
-        if (strcasecmp(word, usage_name(usages[i])) == 0) {
-            *ret = usages[i];
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The command line's words; CTL_OK or CTL_USAGE. */
 static int request_of(const struct ctl *ctl, struct request *ret)
 {
@@ -498,11 +485,8 @@ static int request_of(const struct ctl *ctl, struct request *ret)
 
     if (ctl->service && !service_of(ctl->service, &request.service))
         return ctl_wrong_usage("--service must be http, smtp or imap, not \"%s\"", ctl->service);
-    request.usage_was_asked = ctl->usage != NULL;
-    if (ctl->usage && !usage_of(ctl->usage, &request.usage))
-        return ctl_wrong_usage("--usage must be tls_server, tls_server_tongsuo, "
-                               "tlcp_server_signature or tlcp_server_encryption, not \"%s\"",
-                               ctl->usage);
+    if (ctl_usage_take(ctl, &request) != CTL_OK)
+        return CTL_USAGE;
     if (ctl->format && strcmp(ctl->format, "pem") != 0 && strcmp(ctl->format, "der") != 0)
         return ctl_wrong_usage("--format must be pem or der, not \"%s\"", ctl->format);
     if (ctl->format && strcmp(ctl->format, "der") == 0 && !ctl->out)
