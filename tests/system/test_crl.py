@@ -311,3 +311,31 @@ def test_an_address_without_a_list_is_told(config_of, ca, folder):
         assert get(daemon)[0] == 404
         assert "ca.crl_file names none" in leafctl(daemon.file, folder, "check").stdout
         assert "ca.crl_file names none" in leafctl(daemon.file, folder, "status").stdout
+
+
+def test_check_tells_what_the_front_would(config_of, ca, constrained, folder):
+    """Warnings, never errors: leafd starts without a CRL."""
+    file = folder / "ca.crl"
+    config = config_of(ca, {"ca": {"crl_url": URL, "crl_file": str(file)}})
+
+    def warnings():
+        found = leafctl_json(config, folder, "check")
+        assert found["good"] and not found["errors"]
+        return [text for text in found["warnings"] if "crl" in text.lower()]
+
+    assert len(warnings()) == 1 and "leafctl ca crl makes it" in warnings()[0]
+    assert leafctl(config, folder, "ca", "crl").returncode == 0
+    assert warnings() == []
+    good = file.read_bytes()
+    file.write_bytes(good[:-1])
+    assert len(warnings()) == 1 and "not a CRL in DER" in warnings()[0]
+    file.write_bytes(pem_crl(good))
+    assert len(warnings()) == 1 and "it is PEM" in warnings()[0]
+    file.write_bytes(good)
+    file.chmod(0o600)
+    assert [("chmod 644" in text) for text in warnings()] == ([True] if tree.IS_ROOT else [])
+    file.unlink()
+    file.mkdir()
+    assert len(warnings()) == 1 and "is no file" in warnings()[0]
+    config = config_of(constrained(usage=NO_CRL_SIGN), {"ca": {"crl_url": URL}})
+    assert len(warnings()) == 1 and "without cRLSign" in warnings()[0]
