@@ -57,12 +57,14 @@ static const struct {
      "the upstream's extended key usage is not that of a TLS server: untrusted"},
     {UPSTREAM_KU_FOREIGN, "the upstream's key usage is not that of a TLS server: untrusted"},
     {UPSTREAM_UNKNOWN_CRITICAL,
-     "the upstream has a critical extension that nobody here knows: untrusted"},
+     "the upstream has a critical extension that nobody here knows, or one that cannot be read: "
+     "untrusted"},
     {UPSTREAM_CT_POISON, "the upstream is a precertificate (CT poison): untrusted"},
     {UPSTREAM_DUPLICATED, "the upstream has an extension twice: untrusted"},
-    {UPSTREAM_KEY_WEAK,
-     "the upstream's key is DSA, RSA below 1024 bits or on an unknown curve: untrusted"},
-    {UPSTREAM_SIGNATURE_WEAK, "the upstream's signature uses MD2, MD5 or SHA1: untrusted"},
+    {UPSTREAM_KEY_WEAK, "the upstream's key is DSA, RSA below 1024 bits, on an unknown curve or no "
+                        "proper key: untrusted"},
+    {UPSTREAM_SIGNATURE_WEAK, "the upstream's signature uses MD2, MD4, MD5 or SHA-1, or two "
+                              "algorithms are named: untrusted"},
     {UPSTREAM_NO_NAMES, "the upstream has no name that may stand in a leaf"},
 };
 

@@ -8,10 +8,10 @@
 
 /* extensions: RFC 5280 section 4.2 */
 extern const struct bytes oid_subject_key_id, oid_key_usage, oid_subject_alt_name,
-    oid_issuer_alt_name, oid_basic_constraints, oid_crl_number, oid_name_constraints, oid_crl_points,
-    oid_certificate_policies, oid_policy_mappings, oid_authority_key_id, oid_policy_constraints,
-    oid_ext_key_usage, oid_freshest_crl, oid_inhibit_any_policy, oid_subject_directory,
-    oid_authority_info, oid_subject_info, oid_tls_feature, oid_ct_poison;
+    oid_issuer_alt_name, oid_basic_constraints, oid_crl_number, oid_name_constraints,
+    oid_crl_points, oid_certificate_policies, oid_policy_mappings, oid_authority_key_id,
+    oid_policy_constraints, oid_ext_key_usage, oid_freshest_crl, oid_inhibit_any_policy,
+    oid_subject_directory, oid_authority_info, oid_subject_info, oid_tls_feature, oid_ct_poison;
 /* extended key usages */
 extern const struct bytes oid_server_auth, oid_any_usage;
 /* attribute types */
@@ -20,8 +20,10 @@ extern const struct bytes oid_common_name, oid_country, oid_serial_number, oid_e
 extern const struct bytes oid_rsa_md2, oid_rsa_md4, oid_rsa_md5, oid_rsa_sha1, oid_rsa_sha256,
     oid_rsa_sha384, oid_rsa_sha512, oid_rsa_pss, oid_dsa_sha1, oid_ecdsa_sha1, oid_ecdsa_sha256,
     oid_ecdsa_sha384, oid_ecdsa_sha512;
-/* the OIW names of weak ones, still met (ISO 14888, "Open Systems Implementors' Workshop") */
-extern const struct bytes oid_oiw_rsa_md5, oid_oiw_dsa_sha, oid_oiw_dsa_sha1, oid_oiw_rsa_sha1;
+/* X9.62: the hash is in the parameters; BSI TR-03111 */
+extern const struct bytes oid_ecdsa_specified, oid_ecdsa_plain_sha1;
+/* the arc of the Open Systems Implementors' Workshop, whose names for weak ones are still met */
+extern const struct bytes oid_oiw_algorithms;
 /* hashes, as RSASSA-PSS names them in its parameters */
 extern const struct bytes oid_sha1, oid_md2, oid_md4, oid_md5;
 /* public keys and curves */

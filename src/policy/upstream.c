@@ -6,6 +6,7 @@
 #include "der/der_writer.h"
 #include "der/oid.h"
 #include "der/x501_name.h"
+#include "policy/upstream_algorithms.h"
 
 #include <openssl/sha.h>
 #include <stdatomic.h>
@@ -16,9 +17,7 @@ enum {
     SUBJECT_RDNS_MAX = 32,
     SUBJECT_ATTRIBUTES_MAX = 64,
     VALUE_MAX = 512, /* octets of an attribute's value, as written */
-    OID_MAX = 64,
-    RSA_WEAK_BELOW = 1024,
-    RSA_SHORT_BELOW = 2048
+    OID_MAX = 64
 };
 
 /* ---- strings: every type that is read becomes UTF-8 ---- */
@@ -458,10 +457,10 @@ static unsigned look_at_basic_constraints(struct bytes value)
     if (der_next_is(&constraints, DER_INTEGER)) {
         struct bytes path_len = der_read(&constraints, DER_INTEGER);
 
-        if (path_len.len == 0)
+        if (path_len.len == 0 || path_len.data[0] & 0x80)
             return flags | UPSTREAM_UNKNOWN_CRITICAL;
-        if (!der_integer_is_minimal(path_len))
-            flags |= UPSTREAM_ODD_FORMS;
+        if (!der_integer_is_minimal(path_len) || !(flags & UPSTREAM_CA_TRUE))
+            flags |= UPSTREAM_ODD_FORMS; /* it is for a CA alone (RFC 5280 section 4.2.1.9) */
     }
     return der_done(&constraints) && der_done(&der) ? flags : flags | UPSTREAM_UNKNOWN_CRITICAL;
 }
@@ -517,93 +516,35 @@ static bool is_known(struct bytes oid)
     return false;
 }
 
-enum { SEEN_SAN = 1, SEEN_KEY_USAGE = 2, SEEN_EXT_KEY_USAGE = 4, SEEN_BASIC = 8 };
-
 static enum leafd_err look_at_extension(struct upstream *upstream,
-                                        const struct cert_extension *extension, unsigned *seen,
+                                        const struct cert_extension *extension, bool *has_san,
                                         struct why *why)
 {
-    enum leafd_err err = LEAFD_OK;
-    unsigned kind = 0;
-
     if (bytes_equal(extension->oid, oid_subject_alt_name)) {
-        kind = SEEN_SAN;
-        err = read_san(upstream, extension->value, why);
-    } else if (bytes_equal(extension->oid, oid_key_usage)) {
-        kind = SEEN_KEY_USAGE;
+        *has_san = true;
+        return read_san(upstream, extension->value, why);
+    }
+    if (bytes_equal(extension->oid, oid_key_usage)) {
         upstream->flags |= look_at_key_usage(extension->value);
     } else if (bytes_equal(extension->oid, oid_ext_key_usage)) {
-        kind = SEEN_EXT_KEY_USAGE;
         upstream->flags |= look_at_ext_key_usage(extension->value);
     } else if (bytes_equal(extension->oid, oid_basic_constraints)) {
-        kind = SEEN_BASIC;
         upstream->flags |= look_at_basic_constraints(extension->value);
     } else if (bytes_equal(extension->oid, oid_ct_poison)) {
         upstream->flags |= UPSTREAM_CT_POISON;
     } else if (extension->critical && !is_known(extension->oid)) {
         upstream->flags |= UPSTREAM_UNKNOWN_CRITICAL;
     }
-    if (*seen & kind)
-        upstream->flags |= UPSTREAM_DUPLICATED;
-    *seen |= kind;
-    return err;
+    return LEAFD_OK;
 }
 
-/* ---- the key and the signature ---- */
-
-static unsigned look_at_key(struct upstream *upstream, struct bytes whole)
+/* Which of two counts, nobody says (RFC 5280 section 4.2), and some clients take neither. */
+static bool has_twins(const struct cert_fields *fields)
 {
-    struct der der = der_of(whole);
-    struct der content = der_enter(&der, DER_SEQUENCE);
-    struct der algorithm = der_enter(&content, DER_SEQUENCE);
-    struct bytes oid = der_read(&algorithm, DER_OID);
-    struct spki spki;
-
-    if (spki_read(whole, &spki) != LEAFD_OK)
-        return UPSTREAM_KEY_WEAK; /* cert_read has seen to that */
-    upstream->key_type = spki.type;
-    upstream->key_bits = spki.bits;
-    switch (spki.type) {
-    case KEY_TYPE_RSA:
-        return spki.bits < RSA_WEAK_BELOW    ? UPSTREAM_KEY_WEAK
-               : spki.bits < RSA_SHORT_BELOW ? UPSTREAM_RSA_SHORT
-                                             : 0;
-    case KEY_TYPE_DSA:
-        return UPSTREAM_KEY_WEAK;
-    case KEY_TYPE_NONE: /* a curve that is spelt out or unknown; new algorithms are not weak */
-        return bytes_equal(oid, oid_ec_public_key) ? UPSTREAM_KEY_WEAK : 0;
-    default:
-        return 0;
-    }
-}
-
-/* RSASSA-PSS names its hash in the parameters (RFC 4055 section 3.1); unnamed, it is SHA-1. */
-static bool pss_is_weak(struct der *algorithm)
-{
-    struct der parameters = der_enter(algorithm, DER_SEQUENCE);
-    struct der holder = der_enter(&parameters, DER_CONTEXT_CONSTRUCTED(0));
-    struct der hash = der_enter(&holder, DER_SEQUENCE);
-    struct bytes oid = der_read(&hash, DER_OID);
-
-    return hash.failed || bytes_equal(oid, oid_sha1) || bytes_equal(oid, oid_md2) ||
-           bytes_equal(oid, oid_md4) || bytes_equal(oid, oid_md5);
-}
-
-static bool algorithm_is_weak(struct bytes whole)
-{
-    static const struct bytes *const weak[] = {
-        &oid_rsa_md2,      &oid_rsa_md4,     &oid_rsa_md5,      &oid_rsa_sha1, &oid_oiw_rsa_md5,
-        &oid_oiw_rsa_sha1, &oid_oiw_dsa_sha, &oid_oiw_dsa_sha1, &oid_dsa_sha1, &oid_ecdsa_sha1,
-    };
-    struct der der = der_of(whole);
-    struct der algorithm = der_enter(&der, DER_SEQUENCE);
-    struct bytes oid = der_read(&algorithm, DER_OID);
-
-    if (bytes_equal(oid, oid_rsa_pss))
-        return pss_is_weak(&algorithm);
-    for (size_t i = 0; i < sizeof(weak) / sizeof(weak[0]); i++)
-        if (bytes_equal(oid, *weak[i]))
-            return true;
+    for (size_t i = 1; i < fields->extension_count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (bytes_equal(fields->extension[i].oid, fields->extension[k].oid))
+                return true;
     return false;
 }
 
@@ -619,8 +560,7 @@ static bool is_odd_serial(struct bytes serial)
     return true;
 }
 
-/* What the plain fields say. Two signature algorithms in one certificate count as a weak one, since
- * the signature then vouches for neither. */
+/* What the plain fields say. */
 static unsigned look_at_fields(const struct cert_fields *fields)
 {
     unsigned flags = 0;
@@ -636,18 +576,16 @@ static unsigned look_at_fields(const struct cert_fields *fields)
         flags |= UPSTREAM_SELF_SIGNED;
     if (fields->not_before > fields->not_after)
         flags |= UPSTREAM_INVERTED_DATES;
-    if (algorithm_is_weak(fields->algorithm) ||
-        !bytes_equal(fields->algorithm, fields->outer_algorithm))
-        flags |= UPSTREAM_SIGNATURE_WEAK;
-    return flags;
+    return flags | upstream_signature_flags(fields->algorithm, fields->outer_algorithm);
 }
 
 static enum leafd_err look(struct upstream *upstream, const struct cert_fields *fields,
                            struct why *why)
 {
     struct subject subject;
+    struct spki key;
     enum leafd_err err = LEAFD_OK;
-    unsigned seen = 0;
+    bool has_san = false;
 
     subject.rdn_count = subject.attribute_count = subject.used = subject.cn_count = 0;
     subject.over = subject.cn_is_name = false;
@@ -655,15 +593,19 @@ static enum leafd_err look(struct upstream *upstream, const struct cert_fields *
 
     upstream->not_before = fields->not_before;
     upstream->not_after = fields->not_after;
-    upstream->flags = look_at_fields(fields) | look_at_key(upstream, fields->spki);
+    upstream->flags = look_at_fields(fields) | upstream_key_flags(fields->spki, &key);
+    upstream->key_type = key.type;
+    upstream->key_bits = key.bits;
     for (size_t i = 0; i < fields->extension_count && !err; i++)
-        err = look_at_extension(upstream, &fields->extension[i], &seen, why);
+        err = look_at_extension(upstream, &fields->extension[i], &has_san, why);
     if (err)
         return err;
 
     read_subject(&subject, fields->subject);
     upstream->flags |= subject.flags;
-    if (!(seen & SEEN_SAN))
+    if (has_twins(fields))
+        upstream->flags |= UPSTREAM_DUPLICATED;
+    if (!has_san)
         err = take_cn(upstream, &subject);
     if (!err)
         err = settle_names(upstream);

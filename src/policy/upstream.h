@@ -23,8 +23,8 @@ enum upstream_flag {
     UPSTREAM_KU_FOREIGN = 1 << 8,  /* KU, none of digitalSignature, keyEncipherment, keyAgreement */
     UPSTREAM_UNKNOWN_CRITICAL = 1 << 9, /* also a KU, EKU or BC that cannot be read */
     UPSTREAM_CT_POISON = 1 << 10,
-    UPSTREAM_DUPLICATED = 1 << 11,     /* SAN, KU, EKU or BC twice */
-    UPSTREAM_KEY_WEAK = 1 << 12,       /* RSA < 1024, DSA, explicit or unknown curve */
+    UPSTREAM_DUPLICATED = 1 << 11, /* an extension twice */
+    UPSTREAM_KEY_WEAK = 1 << 12,   /* RSA < 1024, DSA, explicit or unknown curve, no proper key */
     UPSTREAM_SIGNATURE_WEAK = 1 << 13, /* MD2 to MD5, SHA-1; inner and outer algorithm differ */
     UPSTREAM_NO_NAMES = 1 << 14,       /* none that may stand in a leaf */
     UPSTREAM_INVERTED_DATES = 1 << 15

@@ -229,12 +229,16 @@ static void flags_of_extensions(void **state)
         {"extendedKeyUsage", "clientAuth,OCSPSigning", UPSTREAM_EKU_FOREIGN},
         {"extendedKeyUsage", "DER:3000", UPSTREAM_EKU_FOREIGN},
         {"extendedKeyUsage", "DER:3001", UPSTREAM_UNKNOWN_CRITICAL},
+        {"extendedKeyUsage", "DER:300e06082b0601050507030106028001", UPSTREAM_UNKNOWN_CRITICAL},
         {"basicConstraints", "CA:TRUE", UPSTREAM_CA_TRUE},
         {"basicConstraints", "critical,CA:TRUE,pathlen:0", UPSTREAM_CA_TRUE},
         {"basicConstraints", "DER:3000", 0},
         {"basicConstraints", "DER:3003010100", UPSTREAM_ODD_FORMS},
         {"basicConstraints", "DER:3003010101", UPSTREAM_CA_TRUE | UPSTREAM_ODD_FORMS},
         {"basicConstraints", "DER:30050101ff0500", UPSTREAM_CA_TRUE | UPSTREAM_UNKNOWN_CRITICAL},
+        {"basicConstraints", "DER:30060101ff0201ff", UPSTREAM_CA_TRUE | UPSTREAM_UNKNOWN_CRITICAL},
+        {"basicConstraints", "DER:30050101ff0200", UPSTREAM_CA_TRUE | UPSTREAM_UNKNOWN_CRITICAL},
+        {"basicConstraints", "DER:3003020100", UPSTREAM_ODD_FORMS},
         {"basicConstraints", "DER:0101ff", UPSTREAM_UNKNOWN_CRITICAL},
         {"basicConstraints", "DER:30050101ff0200", UPSTREAM_CA_TRUE | UPSTREAM_UNKNOWN_CRITICAL},
         {"basicConstraints", "DER:30070101ff02020001", UPSTREAM_CA_TRUE | UPSTREAM_ODD_FORMS},
@@ -279,6 +283,8 @@ static void duplicated_extensions(void **state)
                                                 i == 3 ? "DER:0500" : twice[i][1]}}},
                      UPSTREAM_DUPLICATED);
     assert_flags(&(struct recipe){.more = {GOOD_SAN, {"1.2.3.4", "DER:00"}, {"1.2.3.4", "DER:00"}}},
+                 UPSTREAM_DUPLICATED);
+    assert_flags(&(struct recipe){.more = {GOOD_SAN, {"1.2.3.4", "DER:00"}, {"1.2.3.5", "DER:00"}}},
                  0);
 }
 
