@@ -472,7 +472,7 @@ static unsigned look_at_key_usage(struct bytes value)
     struct bytes bits = der_read(&der, DER_BIT_STRING);
     unsigned padding, usage = 0;
 
-    if (!der_done(&der) || bits.len == 0 || bits.data[0] > 7)
+    if (!der_done(&der) || bits.len == 0 || bits.data[0] > 7 || (bits.len == 1 && bits.data[0]))
         return UPSTREAM_UNKNOWN_CRITICAL;
     padding = (1u << bits.data[0]) - 1; /* what stands there says nothing */
     if (bits.len > 1)

@@ -223,6 +223,7 @@ static void flags_of_extensions(void **state)
         {"keyUsage", "DER:0303078000", 0},
         {"keyUsage", "DER:030307a07f", UPSTREAM_ODD_FORMS},
         {"keyUsage", "DER:0500", UPSTREAM_UNKNOWN_CRITICAL},
+        {"keyUsage", "DER:030103", UPSTREAM_UNKNOWN_CRITICAL}, /* unused bits of no octet */
         {"keyUsage", "DER:0302078005", UPSTREAM_UNKNOWN_CRITICAL},
         {"extendedKeyUsage", "serverAuth", 0},
         {"extendedKeyUsage", "anyExtendedKeyUsage", 0},
