@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import SignatureAlgorithmOID
 from lib import certs, choices, der, oracles
 from lib.authority import SoftwareAuthority
 from lib.certs import DAY, upstream
@@ -213,6 +214,8 @@ def test_keys_of_mimics(start, authorities, other_root, kind):
     with start(authority, like_upstream(**({"ca": {"rsa_padding": padding}} if padding else {}))) as daemon:
         with daemon.client() as client:
             answer = client.ask_leaf(by_ids(HOST))
+            signed_by_pss = answer.leaf.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
+            assert signed_by_pss == (padding == "pss")
             assert_all_agree(answer.cert_blocks, root, [HOST], other_root, {ca_key})
             for word in LEAF_KEYS:
                 blocks = client.ask_leaf(mimic(HOST, upstream([HOST], key=upstream_key(word)))).cert_blocks
