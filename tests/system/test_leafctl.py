@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from lib import certs, checks, tree
+from lib import certs, checks, der, tree
 from lib.authority import Authority, Token, configuration, files_in, leafctl, leafctl_json
 from lib.client import Answer, UnixClient, by_ids, pack
 from lib.leafd_process import environment
@@ -35,6 +35,13 @@ def upstream_file(session_folder):
     file = session_folder / "upstream.pem"
     file.write_text(certs.pem(certs.upstream(NAMES)))
     return file
+
+
+@pytest.fixture(scope="module")
+def follower(start, ca):
+    """A daemon whose leaves have keys as their upstreams."""
+    with start(ca, {"leaf": {"key": "upstream"}}) as running:
+        yield running
 
 
 class Printed:
@@ -96,6 +103,36 @@ def test_issue_into_files(daemon, ca, upstream_file, folder, form):
     assert leaf.public_key().public_numbers() == key.public_key().public_numbers()
     checks.assert_signed_by(leaf, ca.cert)
     assert issue(daemon, HOST, "--out", out, "--format", form).returncode in (0, 1), "again"
+
+
+def public_key(words):
+    return subprocess.run(["openssl", *map(str, words)], capture_output=True, timeout=30, check=True).stdout
+
+
+@pytest.mark.parametrize("key", ["ec-p521", "ed25519", "ed448", "sm2", "rsa-2048"])
+def test_issue_every_type_of_key(follower, folder, key):
+    """Written as PKCS#8 whatever it is, in PEM and in DER; openssl reads it, and it is the leaf's."""
+    (folder / "up.pem").write_text(certs.pem(certs.upstream([HOST], key=key)))
+    for form in ("pem", "der"):
+        done = issue(follower, HOST, "--like", folder / "up.pem", "--out", folder / form, "--format", form)
+        assert done.returncode == 0, done.stderr
+        leaf, private = folder / form / f"leaf.{form}", folder / form / f"key.{form}"
+        wanted = public_key(["x509", "-in", leaf, "-inform", form, "-noout", "-pubkey"])
+        assert public_key(["pkey", "-in", private, "-inform", form, "-pubout"]) == wanted
+    blocks = [certs.der_of_pem((folder / "pem" / "leaf.pem").read_text()), (folder / "der" / "leaf.der").read_bytes()]
+    assert blocks[0] == blocks[1]
+    info = der.read((folder / "der" / "key.der").read_bytes())[0].children()
+    assert info[0].content == b"\0" and info[1].whole == checks.spki_of(blocks[0])[0].whole
+    assert (folder / "pem" / "key.pem").read_text().startswith("-----BEGIN PRIVATE KEY-----")
+
+
+def test_issue_for_tlcp(daemon, folder):
+    for usage in ("tlcp_server_signature", "tlcp_server_encryption"):
+        done = issue(daemon, HOST, "--usage", usage, "--out", folder / usage)
+        assert done.returncode == 0, done.stderr
+        command = ["openssl", "pkey", "-in", str(folder / usage / "key.pem"), "-noout", "-text_pub"]
+        text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        assert "SM2" in text, text
 
 
 def test_der_needs_out(daemon):
@@ -202,6 +239,30 @@ def test_explain_tells_the_reason(config_of, ca, folder, fields, words):
     assert all(w in done.stdout.lower() for w in words), done.stdout
     report = leafctl_json(config_of(ca), folder, "explain", HOST, "--like", folder / "up.pem")
     assert isinstance(report, dict) and all(w in json.dumps(report).lower() for w in words), report
+
+
+EXPLAINED = {
+    "fresh": ([], None, {}, "ec-p256"),
+    "fresh-tlcp": (["--usage", "TLCP_server_signature"], None, {}, "sm2"),
+    "compatible": ([], "ed448", {}, "ec-p256"),
+    "upstream": ([], "ed448", {"leaf": {"key": "upstream"}}, "ed448"),
+    "upstream-rsa": ([], "rsa-5000", {"leaf": {"key": "upstream"}}, "rsa-4096"),
+    "rsa-bits": ([], "rsa-2048", {"leaf": {"rsa_bits": 3072}, "keys": {"rsa_match": "strict"}}, "rsa-3072"),
+    "type": (["--usage", "tlcp_server_encryption"], None, {"leaf": {"key": "ec-p521"}}, "ec-p521"),
+}
+
+
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_explain_names_the_key(config_of, ca, folder, name):
+    words, upstream_key, changes, wanted = EXPLAINED[name]
+    if upstream_key:
+        (folder / "up.pem").write_text(certs.pem(certs.upstream([HOST], key=upstream_key)))
+        words = [*words, "--like", folder / "up.pem"]
+    report = leafctl_json(config_of(ca, changes), folder, "explain", HOST, *words)
+    assert report["key_type"] == wanted
+    assert any("keys.rsa_match" in why for why in report["why"]) == (wanted == "rsa-4096"), report
+    done = leafctl(config_of(ca, changes), folder, "explain", HOST, *words)
+    assert wanted in done.stdout.split(), done.stdout + done.stderr
 
 
 def test_explain_a_refusal(config_of, ca, folder):

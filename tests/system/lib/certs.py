@@ -242,3 +242,8 @@ def pem(data, label="CERTIFICATE"):
     text = base64.encodebytes(data).decode().replace("\n", "")
     lines = "\n".join(text[i : i + 64] for i in range(0, len(text), 64))
     return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n"
+
+
+def der_of_pem(text):
+    """The content of the first PEM block."""
+    return base64.b64decode(text.split("-----\n", 1)[1].split("-----END", 1)[0])
