@@ -257,7 +257,8 @@ def test_rsa_sizes(start, ca, bits):
 class Upstreams:
     """A root of the outer world, and leaves that it signs."""
 
-    def __init__(self):
+    def __init__(self, extra=()):
+        """`extra`: more extensions of the root."""
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.leaf_key = ec.generate_private_key(ec.SECP256R1())
         self.name = certs.name((certs.ORGANIZATION, "Outer World"), (certs.COMMON_NAME, "Outer World Root"))
@@ -273,7 +274,7 @@ class Upstreams:
                 eku=None,
                 ca=True,
                 key_info=self.spki(self.key),
-                extra=[certs.extension(certs.SKI_OID, der.octets(identifier))],
+                extra=[certs.extension(certs.SKI_OID, der.octets(identifier)), *extra],
             ),
             self.key,
         )
@@ -352,13 +353,25 @@ def test_another_fault_is_an_untrusted_leaf(client, ca, outer_world, case):
     reason, fields = OTHER_FAULT[case]
     cert = outer_world.leaf(**fields)
     blocks = client.ask_leaf(mimic(HOST, cert)).cert_blocks
-    refusing = []
+    refusing = set()
     for name in judges():
         answer = ask(name, [cert], outer_world.root, HOST)
+        # SHA-1 is a matter of policy, and NSS has none.
+        assert answer.reason == reason or (name, case) == ("nss", "sha1-signature"), (name, answer)
         if not answer.ok:
-            refusing.append((name, answer.reason))
+            refusing.add(name)
         assert_refused(name, "untrusted", blocks, der_of(ca.cert), HOST)
-    assert ("openssl", reason) in refusing, refusing
+    assert "openssl" in refusing
+
+
+def test_the_words_for_constraints():
+    """leafd's own leaves never need them: a host outside of its CA's names is refused."""
+    for which in (0, 1):
+        subtree = der.seq(certs.dns("example.org" if which else "allowed.example"))
+        limits = certs.extension(certs.NAME_CONSTRAINTS_OID, der.seq(der.context(which, subtree)), True)
+        limited = Upstreams([limits])
+        for name in judges():
+            assert_refused(name, "constraints", [limited.leaf()], limited.root, HOST)
 
 
 def test_a_good_upstream_is_good(client, ca, outer_world):

@@ -20,9 +20,10 @@ stands for no host. What each of them looks at:
 
 Each oracle is for one thread at a time; different ones may run at once.
 
-The reasons are the tool's own words, brought to one of REASONS; where a tool names several faults,
-the first in the order of REASONS stands for them (NSS and cryptography name only the one they find first). NSS and cryptography have one sentence for a leaf
-that is expired and for one that is not yet valid: the dates of the leaf tell which."""
+The reasons are the tool's own words, brought to one of REASONS ("malformed": no certificate, or one that
+breaks a rule of its profile). Where a tool names several faults, the first in the order of REASONS stands
+for them; NSS and cryptography name only the one that they find first. These two also have one sentence for
+a leaf that is expired and for one that is not yet valid: the dates of the leaf tell which."""
 
 import atexit
 import base64
@@ -241,7 +242,7 @@ NSS_REASONS = {
     "Issuer certificate is invalid": "untrusted",
     "marked as not trusted": "untrusted",
     "has an invalid signature": "untrusted",
-    "not in the name space permitted": "constraints",
+    "not permitted to issue a certificate with this name": "constraints",
     "Path length constraint": "constraints",
     "issuer's certificate has expired": "expired",
     "unknown critical extension": "other",
@@ -329,10 +330,11 @@ CRYPTOGRAPHY_REASONS = {
     "has no subjectAltName": "name",
     "signature does not match": "untrusted",
     "required EKU not found": "purpose",
-    "invalid subject": "malformed",
+    "must be an X509v3": "malformed",
+    "serial": "malformed",
+    "duplicate extension": "malformed",
+    "must not": "malformed",
     "name constraint": "constraints",
-    "not permitted": "constraints",
-    "excluded": "constraints",
     "path length": "constraints",
     "RSA key": "weak",
     "orbidden": "weak",
@@ -366,7 +368,10 @@ def _verifier_python():
 def _verifier():
     """The child that answers, one line of JSON for each: its start takes longer than many answers."""
     child = subprocess.Popen(
-        [_verifier_python(), "-u", str(VERIFIER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [_verifier_python(), "-u", "-W", "ignore", str(VERIFIER)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
     def end():
