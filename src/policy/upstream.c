@@ -499,15 +499,15 @@ static unsigned look_at_ext_key_usage(struct bytes value)
     return for_tls ? 0 : UPSTREAM_EKU_FOREIGN;
 }
 
-/* Extensions that may be critical in a leaf though nothing is read from them here. */
+/* Extensions that may be critical in a leaf though nothing is read from them here. The others of
+ * RFC 5280 (key identifiers, access to information ...) never are: a client that meets them
+ * critical does not take the certificate. */
 static bool is_known(struct bytes oid)
 {
     static const struct bytes *const known[] = {
-        &oid_authority_key_id,     &oid_subject_key_id,  &oid_issuer_alt_name,
-        &oid_name_constraints,     &oid_crl_points,      &oid_freshest_crl,
-        &oid_certificate_policies, &oid_policy_mappings, &oid_policy_constraints,
-        &oid_inhibit_any_policy,   &oid_authority_info,  &oid_subject_info,
-        &oid_subject_directory,    &oid_tls_feature,
+        &oid_name_constraints, &oid_crl_points,         &oid_certificate_policies,
+        &oid_policy_mappings,  &oid_policy_constraints, &oid_inhibit_any_policy,
+        &oid_tls_feature,
     };
 
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)

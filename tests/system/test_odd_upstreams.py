@@ -12,7 +12,7 @@ import traceback
 
 import pytest
 
-from lib import certs, checks, der, odd, tree, yaml_text
+from lib import certs, checks, der, odd, oracles, tree, yaml_text
 from lib.authority import leafctl
 from lib.certs import DAY
 from lib.client import mimic
@@ -22,6 +22,9 @@ import upstreams_table  # noqa: E402
 
 ROWS = upstreams_table.rows()
 NORMAL_TTL, SHORT_TTL = 86400, 10
+
+# Many other processes, which say the same whatever leafd was compiled with.
+plain_run = pytest.mark.skipif(tree.IS_SANITIZED, reason="of each row, the plain run has asked")
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +228,7 @@ def test_rows(section, shown, world, client, daemon, answers):
 # ---- the reasons ----
 
 
-@pytest.mark.skipif(tree.IS_SANITIZED, reason="a process for each row, of which the plain run has seen all")
+@plain_run
 def test_reasons(shown, config_of, ca, folder):
     """leafctl explain, which runs the same policy, says why."""
     config = folder / "leafd.yaml"
@@ -245,4 +248,120 @@ def test_reasons(shown, config_of, ca, folder):
     rows = [row for row in ROWS.values() if row.reasons or row.verdict in ("minimal", "dates", "name")]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         wrong = [row.id for row, right in zip(rows, pool.map(explain, rows)) if not right]
+    assert not wrong
+
+
+# ---- what other verifiers say ----
+
+# Good for leafd, and not for OpenSSL 3.0 as a client: by what leafd-upstreams(7) says, not by an oversight.
+OPENSSL_DIFFERS = {
+    "eku-any", "eku-any-critical", "eku-client-any",  # wants serverAuth itself
+    "must-staple-critical",  # does not know it
+    "key-brainpool384", "key-brainpool512", "key-rsa-oaep", "key-gost", "key-unknown",  # cannot build the key
+    "key-ml-dsa-44", "key-ml-dsa-87",
+    "issuer-empty", "issuer-ours", "issuer-ampersand",  # nobody's root signed them
+    "signature-wrong", "signature-empty", "signature-unused-bits", "signature-ecdsa-specified-sha256",
+}  # fmt: skip
+
+
+def by_host(names, shown):
+    """{host: [id]}, for those that are asked in DER."""
+    hosts = {}
+    for name in names:
+        cert, host = shown[name]
+        if isinstance(cert, bytes) and cert[:1] == b"\x30":
+            hosts.setdefault(host, []).append(name)
+    return hosts
+
+
+def ask_openssl(names, shown, roots, leaf_of, **options):
+    answers = {}
+    for host, some in by_host(names, shown).items():
+        answers.update(oracles.openssl_many({name: leaf_of(name) for name in some}, roots, host, **options))
+    return answers
+
+
+def whole_leaf(answer):
+    return answer.cert_blocks[0]
+
+
+@plain_run
+def test_no_leaf_is_better_than_its_upstream(shown, world):
+    """What leafd calls good is good for a client of the upstream server that trusts the upstream's root (where
+    its signature is one that the root can make)."""
+    good = [row.id for row in ROWS.values() if row.verdict == "good"]
+    roots = [root.der for root in world.roots]
+    answers = ask_openssl(good, shown, roots, lambda name: shown[name].cert, strict=False)
+    assert len(answers) > 200
+    bad = {name: answer for name, answer in answers.items() if not answer.ok and name not in OPENSSL_DIFFERS}
+    unsigned = {name for name in bad if name.startswith("signature-") and not world.signs(shown[name].cert)}
+    assert {name: answer for name, answer in bad.items() if name not in unsigned} == {}
+
+
+@plain_run
+def test_good_leaves_pass(shown, world, answers):
+    """Every leaf that is current and names its host: openssl is asked about each, the others about each that has
+    another subject, other names or another type of key than those before."""
+    good = [name for name in answers if ROWS[name].verdict in ("good", "legacy") or ROWS[name].leaf.keys() & {"minimal"}]
+    good = [name for name in good if ROWS[name].ca == "ours" and name not in ("large-expired",)]
+    root = world.ca.public_bytes(certs.Encoding.DER)
+    said = ask_openssl(good, shown, [root], lambda name: whole_leaf(answers[name]))
+    assert {name: answer for name, answer in said.items() if not answer.ok} == {}
+    seen = set()
+    wrong = []
+    for name in good:
+        fields = der.read(whole_leaf(answers[name]))[0][0].children()
+        subject, spki, extensions = fields[5], fields[6], fields[7]
+        look = (subject.whole, spki[0].whole, extensions[0][3].whole)
+        if look in seen:
+            continue
+        seen.add(look)
+        for oracle, ask in oracles.ORACLES.items():
+            if oracle != "openssl":
+                answer = ask(whole_leaf(answers[name]), [], root, shown[name].host, None)
+                if answer is not None and not answer.ok:
+                    wrong.append((name, oracle, answer))
+    assert not wrong
+    assert len(seen) > 50
+
+
+FAULTS = ("expired", "not-yet", "name")
+
+
+@plain_run
+def test_bad_leaves_are_refused_as_their_upstreams(shown, world, answers):
+    """Of dates and names every oracle says the same of both; an untrusted leaf is one whatever else it is."""
+    root = world.ca.public_bytes(certs.Encoding.DER)
+    bad = [name for name in answers if ROWS[name].verdict not in ("good", "legacy", "minimal")]
+    roots = [one.der for one in world.roots]
+    pairs = {
+        "openssl": (
+            ask_openssl(bad, shown, [root], lambda name: whole_leaf(answers[name])),
+            ask_openssl(bad, shown, roots, lambda name: shown[name].cert, strict=False),
+        )
+    }
+    few = [name for name in bad if ROWS[name].verdict in ("dates", "name") and ROWS[name].id in pairs["openssl"][0]]
+    few += ["self-signed", "self-signed-expired", "signature-md5-other-name", "eku-client", "ct-poison", "key-dsa"]
+    for oracle, ask in oracles.ORACLES.items():
+        if oracle != "openssl":
+            pairs[oracle] = (
+                {name: ask(whole_leaf(answers[name]), [], root, shown[name].host, None) for name in few},
+                {name: ask(shown[name].cert, [], world.root.der, shown[name].host, None) for name in few},
+            )
+    wrong = []
+    for oracle, (leaves, upstreams) in pairs.items():
+        for name, leaf in leaves.items():
+            row, upstream = ROWS[name], upstreams.get(name)
+            if leaf is None or (row.verdict == "name" and oracle not in oracles.LOOKS_AT_THE_HOST):
+                continue
+            if row.ca == "untrusted":
+                right = leaf.reason == "untrusted" or leaf.reason in set(FAULTS) & {upstream and upstream.reason}
+            elif upstream and upstream.ok:  # it cannot tell: NSS is a day patient
+                right = True
+            elif upstream is None or upstream.reason not in FAULTS or "inverted-dates" in row.reasons:
+                right = leaf.reason in FAULTS  # inverted dates are never right, and no leaf has them
+            else:
+                right = leaf.reason == upstream.reason
+            if not right:
+                wrong.append((name, oracle, leaf, upstream))
     assert not wrong

@@ -190,6 +190,39 @@ def openssl(leaf_der, chain_der, root_der, host, at, purpose=SERVER):
     return refused({OPENSSL_REASONS.get(int(number), "other") for number in OPENSSL_ERROR.findall(text)}, text)
 
 
+# Of one certificate after the other: what ails it, and then its file.
+OPENSSL_FILE = re.compile(r"^error (?:(\d+) at \d+ depth lookup|(\S+)\.pem: verification failed)", re.M)
+
+
+def openssl_many(leaves, roots, host, strict=True):
+    """One process for many leaves ({name: DER}) under the same roots (DER), with the same host: {name: Answer}.
+    `strict` False: no more than a client does."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="many-", dir=_folder()))
+    try:
+        for name, leaf in leaves.items():
+            (folder / f"{name}.pem").write_text(certs.pem(leaf))
+        (folder / "roots").write_text("".join(certs.pem(root) for root in roots))
+        command = ["openssl", "verify", "-purpose", "sslserver", "-no-CApath", "-no-CAstore", "-CAfile", "roots"]
+        command += ["-x509_strict", "-auth_level", "2"] if strict else []
+        command += ["-verify_ip" if is_address(host) else "-verify_hostname", host]
+        command += [f"{name}.pem" for name in leaves]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, cwd=folder)
+    finally:
+        shutil.rmtree(folder)
+    good = set(re.findall(r"^(\S+)\.pem: OK$", done.stdout, re.M))
+    answers = {name: GOOD if name in good else refused({"malformed"}, done.stderr) for name in leaves}
+    numbers = []
+    for number, name in OPENSSL_FILE.findall(done.stderr):
+        if number:
+            numbers.append(int(number))
+            continue
+        if numbers:
+            reasons = {OPENSSL_REASONS.get(number, "other") for number in numbers}
+            answers[name] = refused(reasons, f"errors {numbers}")
+        numbers = []
+    return answers
+
+
 # ---- GnuTLS ----
 
 GNUTLS_REASONS = {

@@ -100,6 +100,10 @@ class Root:
     def der(self):
         return self.cert.public_bytes(certs.Encoding.DER)
 
+    @property
+    def key_id(self):
+        return self.cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+
     def can(self, oid):
         return oid in self.hashes
 
@@ -195,6 +199,10 @@ class World:
         if value is None:
             value = der.bits(self.signature(outer, tbs, signer))
         return der.seq(tbs, outer, value, inside) + behind
+
+    def signs(self, cert):
+        """Can one of the roots make signatures of this certificate's algorithm?"""
+        return any(root.can(dotted(der.read(cert)[0][1][0].content)) for root in self.roots)
 
     def signature(self, algorithm_der, tbs, signer):
         try:

@@ -174,7 +174,7 @@ KNOWN = {
 }  # fmt: skip
 CRITICAL = (
     "must-staple", "authority-info", "policies", "policy-constraints", "inhibit-any-policy", "name-constraints",
-    "crl-points", "netscape-type", "ip-blocks", "qualified-statements",
+    "crl-points", "subject-info", "freshest-crl", "issuer-alt-name", "subject-directory", "policy-mappings", "netscape-type", "ip-blocks", "qualified-statements",
 )  # fmt: skip
 
 
@@ -191,7 +191,8 @@ def known_extensions(world):
     yield "ct-poison-uncritical", world.leaf(extra=[extension(certs.POISON_OID, der.NULL)])
     yield "ct-poison-twice", world.leaf(extra=[poison, poison])
     subject_id = der.octets(chance.getrandbits(160).to_bytes(20, "big"))
-    authority_id = der.seq(der.context(0, b"a" * 20, constructed=False))
+    authority_id = der.seq(der.context(0, world.root.key_id, constructed=False))
     yield "key-ids", world.leaf(extra=[extension(certs.AKI_OID, authority_id), extension(certs.SKI_OID, subject_id)])
     yield "key-id-critical", world.leaf(extra=[extension(certs.SKI_OID, subject_id, True)])
+    yield "authority-key-id-critical", world.leaf(extra=[extension(certs.AKI_OID, authority_id, True)])
     yield "key-id-twice", world.leaf(extra=[extension(certs.SKI_OID, subject_id)] * 2)
