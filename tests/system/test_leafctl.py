@@ -223,7 +223,7 @@ def test_explain(config_of, ca, folder, upstream_file):
 @pytest.mark.parametrize(
     "fields, words",
     [
-        ({"signature": "rsa-sha1"}, ["untrusted", "sha1"]),
+        ({"signature": "rsa-sha1"}, ["untrusted", "sha-1"]),
         ({"start": -60 * certs.DAY, "end": -certs.DAY}, ["expired"]),
         ({"names": ["other.example.net"]}, ["name"]),
         ({"eku": [certs.CLIENT_AUTH]}, ["untrusted"]),
