@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* clang-format off */
 /* A PKCS#11 module that does what a test tells it to: slow, full, failing, hanging, crashing, gone
  * and back. Its keys are PEM files and OpenSSL signs with them.
  *
@@ -7,25 +8,39 @@
  * one. Lines are `name = value`; # begins a comment. FUNCTION is C_Sign, C_Login, …, or `all`.
  *
  *   tokens = leafd other        labels, one slot each (default: leafd)
- *   key = token=0 label=ca id=01 file=/ca.pem [public=/other.pem] [flags=a,b]   one key pair per
- * line flags: extractable, always-authenticate, no-sign, no-public (no public object), no-modulus
- * (the private key does not show it) pin = 1234                  (default 1234) pin_flags =
- * count-low final-try locked no-pin login_required = yes | no first_slot = 0              changing
- * it renumbers the slots: sessions and login are lost present = yes | no          no: the tokens
- * are out, sessions and login are lost session_epoch = 0           changing it closes all sessions,
- * and so logs out object_offset = 0           added to every object handle: old handles are wrong,
- * or another's max_sessions = 0            what C_GetTokenInfo says; 0 is "not known" session_limit
- * = 0           CKR_SESSION_COUNT from so many on; 0 is none cannot_lock = yes | no C_Initialize
- * with CKF_OS_LOCKING_OK gives CKR_CANT_LOCK no_mechanism = CKM_RSA_PKCS CKM_ECDSA      (numbers do
- * too) latency.FUNCTION = 5000     microseconds fail.FUNCTION = CKR_DEVICE_ERROR 3 [1]     the next
- * 3 calls (0: all), after 1 that is good hang.FUNCTION = 1 [0]       so many next calls hang until
- * the control file changes crash.FUNCTION = 1 [0]      the next call dies of SIGSEGV corrupt = 1 so
- * many next signatures are wrong counters = /file            lines `name value`, fixed width, kept
- * up to date through mmap; %p is the pid. What stands there is added to, so a process that follows
- * goes on counting.
+ *   key = token=0 label=ca id=01 file=/ca.pem [public=/other.pem] [flags=a,b]
+ *                               one key pair per line; flags: extractable, always-authenticate,
+ *                               no-sign, no-public (no public object), no-modulus (the private key
+ *                               does not show it), bare-point and bits-point (CKA_EC_POINT without
+ *                               an OCTET STRING, and in a BIT STRING)
+ *   pin = 1234                  (default 1234)
+ *   pin_flags = count-low final-try locked no-pin
+ *   login_required = yes | no
+ *   first_slot = 0              changing it renumbers the slots: sessions and login are lost
+ *   present = yes | no          no: the tokens are out, sessions and login are lost
+ *   session_epoch = 0           changing it closes all sessions, and so logs out
+ *   object_offset = 0           added to every object handle: old handles are wrong, or another's
+ *   max_sessions = 0            what C_GetTokenInfo says; 0 is "not known"
+ *   session_limit = 0           CKR_SESSION_COUNT from so many on; 0 is none
+ *   cannot_lock = yes | no      C_Initialize with CKF_OS_LOCKING_OK gives CKR_CANT_LOCK
+ *   no_mechanism = CKM_RSA_PKCS CKM_ECDSA      (numbers do too)
+ *   edwards_by_name = yes | no  C_GenerateKeyPair wants CKA_EC_PARAMS as a PrintableString
+ *   made_extractable = yes | no C_GenerateKeyPair does not do as it is told
+ *   latency.FUNCTION = 5000     microseconds
+ *   fail.FUNCTION = CKR_DEVICE_ERROR 3 [1]     the next 3 calls (0: all), after 1 that is good
+ *   hang.FUNCTION = 1 [0]       so many next calls hang until the control file changes
+ *   crash.FUNCTION = 1 [0]      the next call dies of SIGSEGV
+ *   corrupt = 1                 so many next signatures are wrong
+ *   longer = 0                  octets that each signature has behind it; below 0: fewer
+ *   counters = /file            lines `name value`, fixed width, kept up to date through mmap; %p is
+ *                               the pid. What stands there is added to, so a process that follows
+ *                               goes on counting.
+ *
+ * A key pair that C_GenerateKeyPair makes is there until the control file changes.
  *
  * Threads: every function from any thread, as CKF_OS_LOCKING_OK promises; one lock around the
  * state, not held while it waits or signs. */
+/* clang-format on */
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/bn.h>
@@ -73,6 +88,8 @@ enum { TOKENS_MAX = 4, KEYS_MAX = 16, SESSIONS_MAX = 1024, LINE_MAX_BYTES = 1024
     X(C_FindObjectsInit)                                                                           \
     X(C_FindObjects)                                                                               \
     X(C_FindObjectsFinal)                                                                          \
+    X(C_GenerateKeyPair)                                                                           \
+    X(C_DestroyObject)                                                                             \
     X(C_SignInit)                                                                                  \
     X(C_Sign)
 
@@ -125,6 +142,11 @@ static const struct named {
     NUMBER(CKR_USER_NOT_LOGGED_IN),
     NUMBER(CKR_CRYPTOKI_NOT_INITIALIZED),
     NUMBER(CKM_RSA_PKCS),
+    NUMBER(CKM_RSA_PKCS_PSS),
+    NUMBER(CKM_SHA256_RSA_PKCS_PSS),
+    NUMBER(CKM_RSA_PKCS_KEY_PAIR_GEN),
+    NUMBER(CKM_EC_KEY_PAIR_GEN),
+    NUMBER(CKM_EC_EDWARDS_KEY_PAIR_GEN),
     NUMBER(CKM_SHA256_RSA_PKCS),
     NUMBER(CKM_ECDSA),
     NUMBER(CKM_ECDSA_SHA256),
@@ -175,7 +197,7 @@ struct fake_key {
     size_t id_len;
     EVP_PKEY *key;
     EVP_PKEY *shown; /* what the public object shows; often the same */
-    bool extractable, always_authenticate, no_sign, no_public, no_modulus;
+    bool extractable, always_authenticate, no_sign, no_public, no_modulus, bare_point, bits_point;
 };
 
 struct config {
@@ -200,7 +222,9 @@ struct config {
     struct fault fail[FN_COUNT];
     struct fault hang[FN_COUNT];
     struct fault crash[FN_COUNT];
+    bool edwards_by_name, made_extractable;
     unsigned corrupt;
+    int longer;
     char counters[512];
 };
 
@@ -352,6 +376,10 @@ static void parse_key_flag(const char *flag, struct fake_key *key)
         key->no_public = true;
     else if (strcmp(flag, "no-modulus") == 0)
         key->no_modulus = true;
+    else if (strcmp(flag, "bare-point") == 0)
+        key->bare_point = true;
+    else if (strcmp(flag, "bits-point") == 0)
+        key->bits_point = true;
     else
         die("unknown key flag \"%s\"", flag);
 }
@@ -505,6 +533,12 @@ static void parse_line(char *name, char *value, struct config *config)
         config->cannot_lock = yes_or_no(value);
     else if (strcmp(name, "no_mechanism") == 0)
         parse_gone(value, config);
+    else if (strcmp(name, "edwards_by_name") == 0)
+        config->edwards_by_name = yes_or_no(value);
+    else if (strcmp(name, "made_extractable") == 0)
+        config->made_extractable = yes_or_no(value);
+    else if (strcmp(name, "longer") == 0)
+        config->longer = atoi(value);
     else if (strcmp(name, "corrupt") == 0)
         config->corrupt = (unsigned)number_of(value);
     else if (strcmp(name, "counters") == 0)
@@ -836,8 +870,11 @@ static CK_RV fake_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
     CALL(FN_C_GetTokenInfo, do_token_info(slot, info));
 }
 
-static const CK_MECHANISM_TYPE mechanisms[] = {CKM_RSA_PKCS,     CKM_SHA256_RSA_PKCS, CKM_ECDSA,
-                                               CKM_ECDSA_SHA256, CKM_ECDSA_SHA384,    CKM_EDDSA};
+static const CK_MECHANISM_TYPE mechanisms[] = {
+    CKM_RSA_PKCS,        CKM_SHA256_RSA_PKCS,        CKM_ECDSA,
+    CKM_ECDSA_SHA256,    CKM_ECDSA_SHA384,           CKM_EDDSA,
+    CKM_RSA_PKCS_PSS,    CKM_SHA256_RSA_PKCS_PSS,    CKM_RSA_PKCS_KEY_PAIR_GEN,
+    CKM_EC_KEY_PAIR_GEN, CKM_EC_EDWARDS_KEY_PAIR_GEN};
 enum { MECHANISMS = sizeof(mechanisms) / sizeof(mechanisms[0]) };
 
 static bool has_mechanism(CK_MECHANISM_TYPE mechanism)
@@ -876,11 +913,17 @@ static CK_RV fake_mechanisms(CK_SLOT_ID slot, CK_MECHANISM_TYPE *list, CK_ULONG 
     CALL(FN_C_GetMechanismList, do_mechanisms(list, count));
 }
 
+static bool is_making(CK_MECHANISM_TYPE mechanism)
+{
+    return mechanism == CKM_RSA_PKCS_KEY_PAIR_GEN || mechanism == CKM_EC_KEY_PAIR_GEN ||
+           mechanism == CKM_EC_EDWARDS_KEY_PAIR_GEN;
+}
+
 static CK_RV do_mechanism_info(CK_MECHANISM_TYPE mechanism, CK_MECHANISM_INFO *info)
 {
     if (!has_mechanism(mechanism))
         return CKR_MECHANISM_INVALID;
-    *info = (CK_MECHANISM_INFO){.flags = CKF_SIGN};
+    *info = (CK_MECHANISM_INFO){.flags = is_making(mechanism) ? CKF_GENERATE_KEY_PAIR : CKF_SIGN};
     return CKR_OK;
 }
 
@@ -1088,18 +1131,23 @@ static bool value_ulong(struct value *value, CK_ULONG number)
     return value_of(value, &number, sizeof(number));
 }
 
-/* In an OCTET STRING, as PKCS#11 2.40 wants it. */
-static bool value_point(struct value *value, EVP_PKEY *key)
+/* In an OCTET STRING, as PKCS#11 2.40 wants it, unless the key's flags say otherwise. */
+static bool value_point(struct value *value, const struct fake_key *key)
 {
-    const char *param =
-        EVP_PKEY_is_a(key, "EC") ? OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY : OSSL_PKEY_PARAM_PUB_KEY;
+    bool is_ec = EVP_PKEY_is_a(key->shown, "EC");
+    const char *param = is_ec ? OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY : OSSL_PKEY_PARAM_PUB_KEY;
+    size_t header = key->bare_point ? 0 : key->bits_point ? 3 : 2;
     size_t len;
 
-    if (EVP_PKEY_get_octet_string_param(key, param, value->data + 2, 126, &len) != 1)
+    if (EVP_PKEY_get_octet_string_param(key->shown, param, value->data + header, 124, &len) != 1)
         return false;
-    value->data[0] = 0x04;
-    value->data[1] = (uint8_t)len;
-    value->len = len + 2;
+    if (key->bits_point)
+        value->data[2] = 0; /* unused bits */
+    if (header) {
+        value->data[0] = key->bits_point ? 0x03 : 0x04;
+        value->data[1] = (uint8_t)(len + header - 2);
+    }
+    value->len = len + header;
     return true;
 }
 
@@ -1118,7 +1166,7 @@ static bool value_bn(struct value *value, EVP_PKEY *key, const char *param)
 static bool attribute_value(const struct fake_key *key, bool is_private, CK_ATTRIBUTE_TYPE type,
                             struct value *value)
 {
-    bool is_rsa = EVP_PKEY_is_a(key->key, "RSA");
+    bool is_rsa = EVP_PKEY_is_a(key->key, "RSA") || EVP_PKEY_is_a(key->key, "RSA-PSS");
     EVP_PKEY *shown = is_private ? key->key : key->shown;
 
     switch (type) {
@@ -1152,7 +1200,7 @@ static bool attribute_value(const struct fake_key *key, bool is_private, CK_ATTR
     case CKA_PUBLIC_EXPONENT:
         return is_rsa && value_bn(value, shown, OSSL_PKEY_PARAM_RSA_E);
     case CKA_EC_POINT: /* private keys seldom show it */
-        return !is_rsa && !is_private && value_point(value, shown);
+        return !is_rsa && !is_private && value_point(value, key);
     default:
         return false;
     }
@@ -1270,7 +1318,136 @@ static CK_RV fake_find_final(CK_SESSION_HANDLE handle)
     CALL(FN_C_FindObjectsFinal, do_find_final(handle));
 }
 
+/* ---- making and destroying ---- */
+
+static const CK_ATTRIBUTE *attribute_in(const CK_ATTRIBUTE *list, CK_ULONG count,
+                                        CK_ATTRIBUTE_TYPE type)
+{
+    for (CK_ULONG i = 0; i < count; i++)
+        if (list[i].type == type)
+            return &list[i];
+    return NULL;
+}
+
+/* NULL and the reason for a curve that is not known, or known by another name. */
+static EVP_PKEY *key_by_template(CK_MECHANISM_TYPE mechanism, const CK_ATTRIBUTE *list,
+                                 CK_ULONG count)
+{
+    static const struct {
+        CK_MECHANISM_TYPE mechanism;
+        const char *params;
+        const char *group; /* NULL: Ed25519 */
+        bool by_name;
+    } curves[] = {
+        {CKM_EC_KEY_PAIR_GEN, "\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", "P-256", false},
+        {CKM_EC_EDWARDS_KEY_PAIR_GEN, "\x06\x03\x2b\x65\x70", NULL, false},
+        {CKM_EC_EDWARDS_KEY_PAIR_GEN,
+         "\x13\x0c"
+         "edwards25519",
+         NULL, true},
+    };
+    const CK_ATTRIBUTE *params = attribute_in(list, count, CKA_EC_PARAMS);
+    const CK_ATTRIBUTE *bits = attribute_in(list, count, CKA_MODULUS_BITS);
+
+    if (mechanism == CKM_RSA_PKCS_KEY_PAIR_GEN)
+        return bits ? EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t) * (CK_ULONG *)bits->pValue)
+                    : NULL;
+    for (size_t i = 0; params && i < sizeof(curves) / sizeof(curves[0]); i++) {
+        if (mechanism != curves[i].mechanism || params->ulValueLen != strlen(curves[i].params) ||
+            memcmp(params->pValue, curves[i].params, params->ulValueLen) != 0)
+            continue;
+        if (curves[i].group)
+            return EVP_PKEY_Q_keygen(NULL, NULL, "EC", curves[i].group);
+        return curves[i].by_name == fake.config.edwards_by_name
+                   ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")
+                   : NULL;
+    }
+    return NULL;
+}
+
+static CK_RV do_generate(CK_SESSION_HANDLE handle, CK_MECHANISM_TYPE mechanism,
+                         const CK_ATTRIBUTE *public, CK_ULONG public_count,
+                         CK_OBJECT_HANDLE *ret_public, CK_OBJECT_HANDLE *ret_private)
+{
+    const struct fake_session *session = find_session(handle);
+    const CK_ATTRIBUTE *label = attribute_in(public, public_count, CKA_LABEL);
+    const CK_ATTRIBUTE *id = attribute_in(public, public_count, CKA_ID);
+    struct fake_key *key = &fake.config.key[fake.config.key_count];
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (!(session->flags & CKF_RW_SESSION))
+        return CKR_SESSION_READ_ONLY;
+    if (!fake.logged_in[session->token])
+        return CKR_USER_NOT_LOGGED_IN;
+    if (!is_making(mechanism) || !has_mechanism(mechanism))
+        return CKR_MECHANISM_INVALID;
+    if (fake.config.key_count == KEYS_MAX || !label || label->ulValueLen >= sizeof(key->label) ||
+        !id || id->ulValueLen > sizeof(key->id))
+        return CKR_TEMPLATE_INCONSISTENT;
+    *key = (struct fake_key){.token = session->token,
+                             .extractable = fake.config.made_extractable,
+                             .id_len = id->ulValueLen};
+    memcpy(key->label, label->pValue, label->ulValueLen);
+    memcpy(key->id, id->pValue, id->ulValueLen);
+    key->key = key_by_template(mechanism, public, public_count);
+    if (!key->key)
+        return CKR_CURVE_NOT_SUPPORTED;
+    if (EVP_PKEY_up_ref(key->key) == 1)
+        key->shown = key->key;
+    *ret_private = fake.config.object_offset + 2 * fake.config.key_count + 1;
+    *ret_public = *ret_private + 1;
+    fake.config.key_count++;
+    return CKR_OK;
+}
+
+static CK_RV fake_generate(CK_SESSION_HANDLE handle, CK_MECHANISM *mechanism, CK_ATTRIBUTE *public,
+                           CK_ULONG public_count, CK_ATTRIBUTE *private, CK_ULONG private_count,
+                           CK_OBJECT_HANDLE *ret_public, CK_OBJECT_HANDLE *ret_private)
+{
+    (void)private;
+    (void)private_count;
+    CALL(FN_C_GenerateKeyPair,
+         do_generate(handle, mechanism->mechanism, public, public_count, ret_public, ret_private));
+}
+
+/* Either half takes the pair away. */
+static CK_RV do_destroy(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object)
+{
+    const struct fake_session *session = find_session(handle);
+    unsigned key;
+    bool is_private;
+
+    if (!session)
+        return CKR_SESSION_HANDLE_INVALID;
+    if (!find_object(session, object, &key, &is_private))
+        return CKR_OBJECT_HANDLE_INVALID;
+    fake.config.key[key].token = TOKENS_MAX;
+    return CKR_OK;
+}
+
+static CK_RV fake_destroy(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object)
+{
+    CALL(FN_C_DestroyObject, do_destroy(handle, object));
+}
+
 /* ---- signing ---- */
+
+static bool is_pss(CK_MECHANISM_TYPE mechanism)
+{
+    return mechanism == CKM_RSA_PKCS_PSS || mechanism == CKM_SHA256_RSA_PKCS_PSS;
+}
+
+/* SHA-256 throughout and 32 octets of salt for PSS, nothing for all others. */
+static bool has_good_parameter(const CK_MECHANISM *mechanism)
+{
+    const CK_RSA_PKCS_PSS_PARAMS *pss = mechanism->pParameter;
+
+    if (!is_pss(mechanism->mechanism))
+        return !pss && !mechanism->ulParameterLen;
+    return pss && mechanism->ulParameterLen == sizeof(*pss) && pss->hash_alg == CKM_SHA256 &&
+           pss->mgf == CKG_MGF1_SHA256 && pss->s_len == 32;
+}
 
 static CK_RV do_sign_init(CK_SESSION_HANDLE handle, const CK_MECHANISM *mechanism,
                           CK_OBJECT_HANDLE object)
@@ -1289,6 +1466,8 @@ static CK_RV do_sign_init(CK_SESSION_HANDLE handle, const CK_MECHANISM *mechanis
         return CKR_KEY_HANDLE_INVALID;
     if (!has_mechanism(mechanism->mechanism))
         return CKR_MECHANISM_INVALID;
+    if (!has_good_parameter(mechanism))
+        return CKR_MECHANISM_PARAM_INVALID;
     session->signing = true;
     session->mechanism = mechanism->mechanism;
     session->sign_key = key;
@@ -1329,16 +1508,21 @@ static bool sign_software(EVP_PKEY *key, CK_MECHANISM_TYPE mechanism, const uint
                           size_t data_len, uint8_t *out, size_t *len)
 {
     const EVP_MD *md = mechanism == CKM_ECDSA_SHA384 ? EVP_sha384() : EVP_sha256();
-    bool is_rsa = EVP_PKEY_is_a(key, "RSA");
+    bool is_rsa = EVP_PKEY_is_a(key, "RSA") || EVP_PKEY_is_a(key, "RSA-PSS");
     uint8_t digest[EVP_MAX_MD_SIZE];
     uint8_t raw[1024];
     size_t raw_len = sizeof(raw);
     unsigned digest_len = 0;
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key, NULL);
-    bool on_message = mechanism != CKM_RSA_PKCS && mechanism != CKM_ECDSA;
+    bool on_message =
+        mechanism != CKM_RSA_PKCS && mechanism != CKM_ECDSA && mechanism != CKM_RSA_PKCS_PSS;
     bool ok = ctx && EVP_PKEY_sign_init(ctx) == 1;
 
-    if (ok && is_rsa)
+    if (ok && is_pss(mechanism)) /* the hash first: OpenSSL checks the digest's length */
+        ok = EVP_PKEY_CTX_set_signature_md(ctx, md) == 1 &&
+             EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) == 1 &&
+             EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, 32) == 1;
+    else if (ok && is_rsa)
         ok = EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) == 1;
     if (ok && on_message) {
         ok = EVP_Digest(data, data_len, digest, &digest_len, md, NULL) == 1 &&
@@ -1393,6 +1577,9 @@ static CK_RV do_sign(CK_SESSION_HANDLE handle, const uint8_t *data, CK_ULONG dat
     session->busy = false;
     if (!ok)
         return CKR_DATA_INVALID;
+    if (fake.config.longer > 0)
+        memset(signature + signature_len, 0, (size_t)fake.config.longer);
+    signature_len += (size_t)fake.config.longer;
     if (*len < signature_len) {
         *len = signature_len;
         return CKR_BUFFER_TOO_SMALL;
@@ -1464,6 +1651,8 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **ret)
     list.C_FindObjectsInit = fake_find_init;
     list.C_FindObjects = fake_find;
     list.C_FindObjectsFinal = fake_find_final;
+    list.C_GenerateKeyPair = fake_generate;
+    list.C_DestroyObject = fake_destroy;
     list.C_SignInit = fake_sign_init;
     list.C_Sign = fake_sign;
     *ret = &list;
