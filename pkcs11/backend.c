@@ -3,9 +3,9 @@
 
 #include "pkcs11/backend_ops.h"
 
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/rand.h>
-#include <openssl/rsa.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,20 +34,6 @@ const struct conf_ca *backend_conf_ca(const struct backend *backend, size_t inde
     return index < backend->cas->count ? &backend->conf->ca[index] : &backend->conf->untrusted_ca;
 }
 
-static const char *md_name(enum sig_algorithm algorithm)
-{
-    switch (algorithm) {
-    case SIG_RSA_SHA256:
-    case SIG_ECDSA_SHA256:
-        return "SHA256";
-    case SIG_ECDSA_SHA384:
-        return "SHA384";
-    case SIG_ED25519:
-        break;
-    }
-    return NULL;
-}
-
 static enum leafd_err choose_ops(const struct conf *conf, const struct backend_ops **ret,
                                  struct why *why)
 {
@@ -72,11 +58,28 @@ static void lane_key_clear(struct lane_key *key)
     EVP_PKEY_CTX_free(key->verify);
 }
 
+/* The padding of an RSA key's context, which each initialisation sets back. MGF1 takes the
+ * signature's own hash when nothing is said. */
+static bool set_padding(EVP_PKEY_CTX *ctx, const struct ca *ca)
+{
+    int salt = SIG_PSS_SALT;
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_PAD_MODE,
+                                         (char *)OSSL_PKEY_RSA_PAD_MODE_PSS, 0),
+        OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, &salt),
+        OSSL_PARAM_construct_end(),
+    };
+
+    return ca->algorithm != SIG_RSA_PSS_SHA256 || EVP_PKEY_CTX_set_params(ctx, params) == 1;
+}
+
 static bool sign_prepare(const struct backend *backend, EVP_MD_CTX *ctx, size_t index)
 {
-    return EVP_DigestSignInit_ex(ctx, NULL, md_name(backend_ca(backend, index)->algorithm),
-                                 backend->libctx, backend->properties, backend->key[index],
-                                 NULL) == 1;
+    const struct ca *ca = backend_ca(backend, index);
+
+    return EVP_DigestSignInit_ex(ctx, NULL, sig_algorithm_digest(ca->algorithm), backend->libctx,
+                                 backend->properties, backend->key[index], NULL) == 1 &&
+           set_padding(EVP_MD_CTX_get_pkey_ctx(ctx), ca);
 }
 
 static bool lane_key_prepare(const struct backend *backend, size_t index, struct lane_key *key)
@@ -93,8 +96,7 @@ static bool lane_key_prepare(const struct backend *backend, size_t index, struct
     if (!key->verify || EVP_PKEY_verify_init(key->verify) != 1 ||
         EVP_PKEY_CTX_set_signature_md(key->verify, backend->md[index]) != 1)
         return false;
-    return ca->algorithm != SIG_RSA_SHA256 ||
-           EVP_PKEY_CTX_set_rsa_padding(key->verify, RSA_PKCS1_PADDING) == 1;
+    return set_padding(key->verify, ca);
 }
 
 enum leafd_err backend_lane_open(struct backend *backend, struct backend_lane **ret,
@@ -140,7 +142,7 @@ static bool sign_again(struct backend_lane *lane, size_t index)
     EVP_MD_CTX *ctx = lane->key[index].sign;
 
     if (EVP_DigestSignInit(ctx, NULL, lane->backend->md[index], NULL, NULL) == 1)
-        return true;
+        return set_padding(EVP_MD_CTX_get_pkey_ctx(ctx), backend_ca(lane->backend, index));
     ERR_clear_error();
     return EVP_MD_CTX_reset(ctx) == 1 && sign_prepare(lane->backend, ctx, index);
 }
@@ -239,7 +241,7 @@ static enum leafd_err prove(struct backend *backend, struct why *why)
 static enum leafd_err fetch_digests(struct backend *backend, struct why *why)
 {
     for (size_t i = 0; i < backend->key_count; i++) {
-        const char *name = md_name(backend_ca(backend, i)->algorithm);
+        const char *name = sig_algorithm_digest(backend_ca(backend, i)->algorithm);
 
         if (!name)
             continue;

@@ -74,12 +74,12 @@ enum leafd_err ca_certificate_make(const struct ca_certificate_options *options,
                                    struct why *why)
 {
     X509 *cert = X509_new_ex(options->libctx, options->properties);
-    EVP_MD *md = EVP_MD_fetch(NULL, options->digest, NULL);
+    EVP_MD *md = options->digest ? EVP_MD_fetch(NULL, options->digest, NULL) : NULL;
     enum leafd_err err;
 
-    if (!cert || !md || X509_set_version(cert, X509_VERSION_3) != 1 || !set_serial(cert) ||
-        !set_dates(cert, options->days) || X509_set_pubkey(cert, options->public_key) != 1 ||
-        !set_subject(cert, options) ||
+    if (!cert || (options->digest && !md) || X509_set_version(cert, X509_VERSION_3) != 1 ||
+        !set_serial(cert) || !set_dates(cert, options->days) ||
+        X509_set_pubkey(cert, options->public_key) != 1 || !set_subject(cert, options) ||
         !add_extension(cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
         !add_extension(cert, NID_key_usage, "critical,keyCertSign,cRLSign") ||
         !add_extension(cert, NID_subject_key_identifier, "hash") ||

@@ -14,8 +14,8 @@ struct ca_certificate_options {
     EVP_PKEY *signing_key;
     OSSL_LIB_CTX *libctx; /* the signing key's */
     const char *properties;
-    const char *digest;
-    const char *cn; /* NULL: prefix and a short key id */
+    const char *digest; /* NULL: Ed25519 hashes by itself */
+    const char *cn;     /* NULL: prefix and a short key id */
     const char *cn_prefix;
     unsigned days;
 };

@@ -15,25 +15,55 @@
 
 enum { ID_OCTETS = 8 };
 
+/* CKA_EC_PARAMS in DER: OIDs, and for Ed25519 also the PrintableString of older modules. */
+static const uint8_t oid_of_p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
+static const uint8_t oid_of_p384[] = {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22};
+static const uint8_t oid_of_ed25519[] = {0x06, 0x03, 0x2b, 0x65, 0x70};
+static const uint8_t name_of_ed25519[] = {0x13, 0x0c, 'e', 'd', 'w', 'a', 'r',
+                                          'd',  's',  '2', '5', '5', '1', '9'};
+
+#define BYTES(array)                                                                               \
+    {                                                                                              \
+        array, sizeof(array)                                                                       \
+    }
 static const struct key_row {
-    const char *word;
+    const char *word; /* one of CA_KEY_WORDS */
     enum sig_algorithm algorithm;
     unsigned bits;
-    const char *group;  /* EC: OpenSSL's name */
-    uint8_t params[12]; /* EC: the named curve, DER */
-    CK_ULONG params_len;
-} key_rows[] = {
-    [CA_KEY_P256] = {"ec-p256",
-                     SIG_ECDSA_SHA256,
-                     256,
-                     "P-256",
-                     {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07},
-                     10},
-    [CA_KEY_P384] =
-        {"ec-p384", SIG_ECDSA_SHA384, 384, "P-384", {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22}, 7},
-    [CA_KEY_RSA_2048] = {"rsa-2048", SIG_RSA_SHA256, 2048, NULL, {0}, 0},
-    [CA_KEY_RSA_3072] = {"rsa-3072", SIG_RSA_SHA256, 3072, NULL, {0}, 0},
-    [CA_KEY_RSA_4096] = {"rsa-4096", SIG_RSA_SHA256, 4096, NULL, {0}, 0},
+    CK_MECHANISM_TYPE mechanism;
+    const char *group;      /* OpenSSL's name; NULL: RSA */
+    struct bytes params[2]; /* the second for tokens that do not take the first */
+} key_rows[CA_KEY_COUNT] = {
+    [CA_KEY_P256] = {.word = "ec-p256",
+                     .algorithm = SIG_ECDSA_SHA256,
+                     .bits = 256,
+                     .mechanism = CKM_EC_KEY_PAIR_GEN,
+                     .group = "P-256",
+                     .params = {BYTES(oid_of_p256)}},
+    [CA_KEY_P384] = {.word = "ec-p384",
+                     .algorithm = SIG_ECDSA_SHA384,
+                     .bits = 384,
+                     .mechanism = CKM_EC_KEY_PAIR_GEN,
+                     .group = "P-384",
+                     .params = {BYTES(oid_of_p384)}},
+    [CA_KEY_RSA_2048] = {.word = "rsa-2048",
+                         .algorithm = SIG_RSA_SHA256,
+                         .bits = 2048,
+                         .mechanism = CKM_RSA_PKCS_KEY_PAIR_GEN},
+    [CA_KEY_RSA_3072] = {.word = "rsa-3072",
+                         .algorithm = SIG_RSA_SHA256,
+                         .bits = 3072,
+                         .mechanism = CKM_RSA_PKCS_KEY_PAIR_GEN},
+    [CA_KEY_RSA_4096] = {.word = "rsa-4096",
+                         .algorithm = SIG_RSA_SHA256,
+                         .bits = 4096,
+                         .mechanism = CKM_RSA_PKCS_KEY_PAIR_GEN},
+    [CA_KEY_ED25519] = {.word = "ed25519",
+                        .algorithm = SIG_ED25519,
+                        .bits = 256,
+                        .mechanism = CKM_EC_EDWARDS_KEY_PAIR_GEN,
+                        .group = "ED25519",
+                        .params = {BYTES(oid_of_ed25519), BYTES(name_of_ed25519)}},
 };
 
 bool ca_key_of(const char *word, enum ca_key *ret)
@@ -97,15 +127,16 @@ static enum leafd_err check_free(struct token *token, CK_SESSION_HANDLE session,
     return LEAFD_OK;
 }
 
-static CK_RV generate(struct token *token, CK_SESSION_HANDLE session, const struct key_row *row,
-                      struct bytes label, struct bytes id, struct pair *ret)
+static CK_RV generate_once(struct token *token, CK_SESSION_HANDLE session,
+                           const struct key_row *row, struct bytes params, struct bytes label,
+                           struct bytes id, struct pair *ret)
 {
     CK_BBOOL yes = CK_TRUE;
     CK_BBOOL no = CK_FALSE;
     CK_ULONG bits = row->bits;
     uint8_t exponent[] = {0x01, 0x00, 0x01};
-    bool is_rsa = row->algorithm == SIG_RSA_SHA256;
-    CK_MECHANISM mechanism = {is_rsa ? CKM_RSA_PKCS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN, NULL, 0};
+    bool is_rsa = sig_algorithm_is_rsa(row->algorithm);
+    CK_MECHANISM mechanism = {row->mechanism, NULL, 0};
     CK_ATTRIBUTE public_template[] = {
         {CKA_TOKEN, &yes, sizeof(yes)},
         {CKA_PRIVATE, &no, sizeof(no)},
@@ -113,8 +144,8 @@ static CK_RV generate(struct token *token, CK_SESSION_HANDLE session, const stru
         {CKA_LABEL, (void *)(uintptr_t)label.data, label.len},
         {CKA_ID, (void *)(uintptr_t)id.data, id.len},
         {is_rsa ? CKA_MODULUS_BITS : CKA_EC_PARAMS,
-         is_rsa ? (void *)&bits : (void *)(uintptr_t)row->params,
-         is_rsa ? sizeof(bits) : row->params_len},
+         is_rsa ? (void *)&bits : (void *)(uintptr_t)params.data,
+         is_rsa ? sizeof(bits) : params.len},
         {CKA_PUBLIC_EXPONENT, exponent, sizeof(exponent)},
     };
     CK_ATTRIBUTE private_template[] = {
@@ -134,6 +165,24 @@ static CK_RV generate(struct token *token, CK_SESSION_HANDLE session, const stru
                       public_len, private_template,
                       (CK_ULONG)(sizeof(private_template) / sizeof(private_template[0])),
                       &ret->public_key, &ret->private_key);
+}
+
+/* May the same curve by another name be what the token wants? */
+static bool is_about_params(CK_RV rv)
+{
+    return rv == CKR_CURVE_NOT_SUPPORTED || rv == CKR_DOMAIN_PARAMS_INVALID ||
+           rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_TEMPLATE_INCONSISTENT;
+}
+
+static CK_RV generate(struct token *token, CK_SESSION_HANDLE session, const struct key_row *row,
+                      struct bytes label, struct bytes id, struct pair *ret)
+{
+    CK_RV rv = generate_once(token, session, row, row->params[0], label, id, ret);
+
+    if (is_about_params(rv) && row->params[1].len &&
+        generate_once(token, session, row, row->params[1], label, id, ret) == CKR_OK)
+        return CKR_OK;
+    return rv;
 }
 
 static void destroy(struct token *token, const struct pair *pair)
@@ -183,21 +232,22 @@ static EVP_PKEY *rsa_public(struct bytes modulus, struct bytes exponent)
     return key;
 }
 
-/* The point may stand in an OCTET STRING or bare; its own first octet is 0x04 too. */
-static EVP_PKEY *ec_public(const struct key_row *row, struct bytes point)
+static EVP_PKEY *ec_public(const struct key_row *row, struct bytes attribute)
 {
-    size_t bare = 1 + 2 * (row->bits / 8);
+    bool is_edwards = row->algorithm == SIG_ED25519;
+    struct bytes point;
     OSSL_PARAM params[3];
     EVP_PKEY_CTX *ctx;
     EVP_PKEY *key = NULL;
 
-    if (point.len < bare)
+    if (!token_key_point(attribute, is_edwards ? 32 : 1 + 2 * (row->bits / 8), &point))
         return NULL;
-    point.data += point.len - bare;
+    if (is_edwards)
+        return EVP_PKEY_new_raw_public_key_ex(NULL, row->group, NULL, point.data, point.len);
     params[0] = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME,
                                                  (char *)(uintptr_t)row->group, 0);
     params[1] = OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY,
-                                                  (void *)(uintptr_t)point.data, bare);
+                                                  (void *)(uintptr_t)point.data, point.len);
     params[2] = OSSL_PARAM_construct_end();
     ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
     if (!ctx || EVP_PKEY_fromdata_init(ctx) != 1 ||
@@ -217,7 +267,7 @@ static enum leafd_err read_public(struct token *token, CK_SESSION_HANDLE session
     size_t exponent_len;
     EVP_PKEY *key = NULL;
 
-    if (row->algorithm != SIG_RSA_SHA256) {
+    if (!sig_algorithm_is_rsa(row->algorithm)) {
         if (read_attribute(token, session, pair->public_key, CKA_EC_POINT, value, sizeof(value),
                            &len))
             key = ec_public(row, (struct bytes){value, len});
@@ -281,9 +331,9 @@ out:
 
 /* The pair exists; a certificate for it, signed by it. */
 static enum leafd_err certify(struct token *token, const struct key_row *row,
-                              const struct pair *pair, EVP_PKEY *public_key,
-                              const struct ca_make_options *options, struct bytes *ret_pem,
-                              struct why *why)
+                              enum sig_algorithm algorithm, const struct pair *pair,
+                              EVP_PKEY *public_key, const struct ca_make_options *options,
+                              struct bytes *ret_pem, struct why *why)
 {
     struct provider *provider = NULL;
     struct token_key *key = NULL;
@@ -292,13 +342,13 @@ static enum leafd_err certify(struct token *token, const struct key_row *row,
     struct ca_certificate_options cert_options = {
         .public_key = public_key,
         .properties = PROVIDER_PROPERTIES,
-        .digest = row->algorithm == SIG_ECDSA_SHA384 ? "SHA384" : "SHA256",
+        .digest = sig_algorithm_digest(algorithm),
         .cn = options->cn,
         .cn_prefix = "leafd CA",
         .days = options->days ? options->days : CA_DAYS_DEFAULT,
     };
     enum leafd_err err =
-        token_key_of_handle(token, pair->private_key, row->algorithm, row->bits, &key, why);
+        token_key_of_handle(token, pair->private_key, algorithm, row->bits, &key, why);
 
     if (err != LEAFD_OK)
         goto out;
@@ -336,6 +386,12 @@ static enum leafd_err check_options(const struct conf *conf, const struct ca_mak
         return fail(why, LEAFD_CONFIG, "token.access: file has no token to make a key in");
     if ((unsigned)options->key >= sizeof(key_rows) / sizeof(key_rows[0]))
         return fail(why, LEAFD_INTERNAL, "unknown key type");
+    if (conf->ca_rsa_padding == CONF_RSA_PSS &&
+        !sig_algorithm_is_rsa(key_rows[options->key].algorithm))
+        return fail(why, LEAFD_CONFIG,
+                    "ca.rsa_padding: pss is for RSA keys, not for %s: take it out, or make an RSA "
+                    "key",
+                    key_rows[options->key].word);
     if (options->days > CA_DAYS_MAX)
         return fail(why, LEAFD_CONFIG, "a CA for %u days: %d are the most", options->days,
                     CA_DAYS_MAX);
@@ -351,6 +407,7 @@ enum leafd_err ca_make(const struct conf *conf, const struct secret *pin,
     struct token *token = NULL;
     EVP_PKEY *public_key = NULL;
     const struct key_row *row = &key_rows[0];
+    enum sig_algorithm algorithm;
     struct pair pair;
     CK_SLOT_ID slot;
     enum leafd_err err = check_options(conf, options, why);
@@ -358,6 +415,7 @@ enum leafd_err ca_make(const struct conf *conf, const struct secret *pin,
     if (err != LEAFD_OK)
         goto out;
     row = &key_rows[options->key];
+    algorithm = conf->ca_rsa_padding == CONF_RSA_PSS ? SIG_RSA_PSS_SHA256 : row->algorithm;
     err = token_uri_parse(options->uri ? options->uri : conf->ca[0].key, &uri, why);
     if (err != LEAFD_OK)
         goto out;
@@ -381,7 +439,7 @@ enum leafd_err ca_make(const struct conf *conf, const struct secret *pin,
     err = make_pair(token, row, uri, &pair, &public_key, why);
     if (err != LEAFD_OK)
         goto out;
-    err = certify(token, row, &pair, public_key, options, ret_pem, why);
+    err = certify(token, row, algorithm, &pair, public_key, options, ret_pem, why);
     if (err != LEAFD_OK)
         destroy(token, &pair);
 out:

@@ -10,10 +10,20 @@
 #include "conf/conf.h"
 #include "policy/ca.h"
 
-enum ca_key { CA_KEY_P256, CA_KEY_P384, CA_KEY_RSA_2048, CA_KEY_RSA_3072, CA_KEY_RSA_4096 };
+enum ca_key {
+    CA_KEY_P256,
+    CA_KEY_P384,
+    CA_KEY_RSA_2048,
+    CA_KEY_RSA_3072,
+    CA_KEY_RSA_4096,
+    CA_KEY_ED25519,
+    CA_KEY_COUNT
+};
 enum { CA_DAYS_DEFAULT = 3650, CA_DAYS_MAX = 36500 };
 
-/* "ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096" to its value; false for another word. */
+/* The words for them, in their order; ./quickstart and the shell's completion know them from here. */
+#define CA_KEY_WORDS "ec-p256, ec-p384, rsa-2048, rsa-3072, rsa-4096 or ed25519"
+/* A word to its value; false for another word. */
 bool ca_key_of(const char *word, enum ca_key *ret);
 
 struct ca_make_options {
@@ -25,10 +35,11 @@ struct ca_make_options {
 };
 
 /* Generates a key pair in the token (private part sensitive, not extractable, for signing alone)
- * and signs its CA certificate with it. `*ret_pem` is the caller's to free(). A key pair whose
- * certificate could not be made is destroyed again. `pin` may be NULL or empty (then the URI's
- * own). LEAFD_CONFIG: module or URI, or a key with this label or id is there already (named);
- * LEAFD_PIN, LEAFD_ABSENT, LEAFD_TOKEN_UNAVAILABLE as backend_open. */
+ * and signs its CA certificate with it, an RSA key with the padding of conf->ca_rsa_padding.
+ * `*ret_pem` is the caller's to free(). A key pair whose certificate could not be made is destroyed
+ * again. `pin` may be NULL or empty (then the URI's own). LEAFD_CONFIG: module or URI, the padding
+ * of another key than RSA, or a key with this label or id is there already (named); LEAFD_PIN,
+ * LEAFD_ABSENT, LEAFD_TOKEN_UNAVAILABLE as backend_open. */
 LEAFD_CHECKED enum leafd_err ca_make(const struct conf *conf, const struct secret *pin,
                                      const struct ca_make_options *options, struct bytes *ret_pem,
                                      struct why *why);

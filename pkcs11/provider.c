@@ -6,8 +6,9 @@
 #include <openssl/err.h>
 #include <openssl/params.h>
 #include <openssl/provider.h>
-#include <openssl/x509.h>
+#include <openssl/rsa.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The one import parameter: the address of a struct token_key. */
 #define PARAM_TOKEN_KEY "leafd-token-key"
@@ -74,7 +75,7 @@ static const OSSL_PARAM *key_import_types(int selection)
 
 static int security_bits(const struct token_key *key)
 {
-    if (key->algorithm != SIG_RSA_SHA256)
+    if (!sig_algorithm_is_rsa(key->algorithm))
         return (int)key->bits / 2;
     return key->bits >= 3072 ? 128 : 112;
 }
@@ -204,25 +205,9 @@ static int sign_message(void *data, unsigned char *out, size_t *len, size_t size
 /* X509_sign asks for the AlgorithmIdentifier. */
 static bool algorithm_id(const struct token_key *key, OSSL_PARAM *param)
 {
-    static const int nids[] = {
-        [SIG_RSA_SHA256] = NID_sha256WithRSAEncryption,
-        [SIG_ECDSA_SHA256] = NID_ecdsa_with_SHA256,
-        [SIG_ECDSA_SHA384] = NID_ecdsa_with_SHA384,
-        [SIG_ED25519] = NID_ED25519,
-    };
-    X509_ALGOR *algorithm = X509_ALGOR_new();
-    unsigned char *der = NULL;
-    int len = -1;
-    bool ok;
+    struct bytes der = sig_algorithm_der(key->algorithm);
 
-    if (algorithm &&
-        X509_ALGOR_set0(algorithm, OBJ_nid2obj(nids[key->algorithm]),
-                        key->algorithm == SIG_RSA_SHA256 ? V_ASN1_NULL : V_ASN1_UNDEF, NULL) == 1)
-        len = i2d_X509_ALGOR(algorithm, &der);
-    ok = len > 0 && OSSL_PARAM_set_octet_string(param, der, (size_t)len) == 1;
-    OPENSSL_free(der);
-    X509_ALGOR_free(algorithm);
-    return ok;
+    return OSSL_PARAM_set_octet_string(param, der.data, der.len) == 1;
 }
 
 static int sign_get_ctx_params(void *data, OSSL_PARAM params[])
@@ -233,6 +218,44 @@ static int sign_get_ctx_params(void *data, OSSL_PARAM params[])
     if (!param)
         return 1;
     return sign->key && algorithm_id(sign->key, param);
+}
+
+/* OpenSSL hands paddings on by name and by number. */
+static bool is_padding(const OSSL_PARAM *param, int number, const char *name)
+{
+    const char *word;
+    int found;
+
+    if (param->data_type == OSSL_PARAM_UTF8_STRING)
+        return OSSL_PARAM_get_utf8_string_ptr(param, &word) == 1 && strcmp(word, name) == 0;
+    return OSSL_PARAM_get_int(param, &found) == 1 && found == number;
+}
+
+/* Padding and salt are the key's; who sets them has to mean the same. */
+static int sign_set_ctx_params(void *data, const OSSL_PARAM params[])
+{
+    const struct provided_sign *sign = data;
+    const OSSL_PARAM *padding = OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_PAD_MODE);
+    const OSSL_PARAM *salt = OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_PSS_SALTLEN);
+    bool is_pss = sign->key && sign->key->algorithm == SIG_RSA_PSS_SHA256;
+    int salt_len;
+
+    if (padding &&
+        !(is_pss ? is_padding(padding, RSA_PKCS1_PSS_PADDING, OSSL_PKEY_RSA_PAD_MODE_PSS)
+                 : is_padding(padding, RSA_PKCS1_PADDING, OSSL_PKEY_RSA_PAD_MODE_PKCSV15)))
+        return 0;
+    return !salt || (is_pss && OSSL_PARAM_get_int(salt, &salt_len) && salt_len == SIG_PSS_SALT);
+}
+
+static const OSSL_PARAM *sign_settable_ctx_params(void *data, void *provctx)
+{
+    static const OSSL_PARAM params[] = {
+        OSSL_PARAM_utf8_string(OSSL_SIGNATURE_PARAM_PAD_MODE, NULL, 0),
+        OSSL_PARAM_int(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, NULL), OSSL_PARAM_END};
+
+    (void)data;
+    (void)provctx;
+    return params;
 }
 
 static const OSSL_PARAM *sign_gettable_ctx_params(void *data, void *provctx)
@@ -252,6 +275,8 @@ static const OSSL_DISPATCH signature[] = {
     {OSSL_FUNC_SIGNATURE_DIGEST_SIGN, (void (*)(void))sign_message},
     {OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS, (void (*)(void))sign_get_ctx_params},
     {OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS, (void (*)(void))sign_gettable_ctx_params},
+    {OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS, (void (*)(void))sign_set_ctx_params},
+    {OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS, (void (*)(void))sign_settable_ctx_params},
     {0, NULL},
 };
 
@@ -345,16 +370,9 @@ OSSL_LIB_CTX *provider_libctx(struct provider *provider)
 
 static const char *type_name(const struct token_key *key)
 {
-    switch (key->algorithm) {
-    case SIG_RSA_SHA256:
+    if (sig_algorithm_is_rsa(key->algorithm))
         return "RSA";
-    case SIG_ECDSA_SHA256:
-    case SIG_ECDSA_SHA384:
-        return "EC";
-    case SIG_ED25519:
-        break;
-    }
-    return "ED25519";
+    return key->algorithm == SIG_ED25519 ? "ED25519" : "EC";
 }
 
 enum leafd_err provider_key(struct provider *provider, struct token_key *key, EVP_PKEY **ret,

@@ -2,6 +2,7 @@
 #include "pkcs11/token_key.h"
 
 #include "base/clock.h"
+#include "der/der_reader.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
@@ -20,6 +21,10 @@ const char *ckm_name(CK_MECHANISM_TYPE mechanism)
         return "CKM_RSA_PKCS";
     case CKM_SHA256_RSA_PKCS:
         return "CKM_SHA256_RSA_PKCS";
+    case CKM_RSA_PKCS_PSS:
+        return "CKM_RSA_PKCS_PSS";
+    case CKM_SHA256_RSA_PKCS_PSS:
+        return "CKM_SHA256_RSA_PKCS_PSS";
     case CKM_ECDSA:
         return "CKM_ECDSA";
     case CKM_ECDSA_SHA256:
@@ -93,21 +98,9 @@ static int get_bool(struct token *token, CK_SESSION_HANDLE session, CK_OBJECT_HA
 
 static CK_KEY_TYPE key_type_of(enum sig_algorithm algorithm)
 {
-    switch (algorithm) {
-    case SIG_RSA_SHA256:
+    if (sig_algorithm_is_rsa(algorithm))
         return CKK_RSA;
-    case SIG_ECDSA_SHA256:
-    case SIG_ECDSA_SHA384:
-        return CKK_EC;
-    case SIG_ED25519:
-        break;
-    }
-    return CKK_EC_EDWARDS;
-}
-
-static const char *md_name_of(enum sig_algorithm algorithm)
-{
-    return algorithm == SIG_ED25519 ? NULL : algorithm == SIG_ECDSA_SHA384 ? "SHA384" : "SHA256";
+    return algorithm == SIG_ED25519 ? CKK_EC_EDWARDS : CKK_EC;
 }
 
 static enum leafd_err choose_mechanism(struct token_key *key, struct why *why)
@@ -117,6 +110,7 @@ static enum leafd_err choose_mechanism(struct token_key *key, struct why *why)
         CK_MECHANISM_TYPE on_message;
     } rows[] = {
         [SIG_RSA_SHA256] = {CKM_RSA_PKCS, CKM_SHA256_RSA_PKCS},
+        [SIG_RSA_PSS_SHA256] = {CKM_RSA_PKCS_PSS, CKM_SHA256_RSA_PKCS_PSS},
         [SIG_ECDSA_SHA256] = {CKM_ECDSA, CKM_ECDSA_SHA256},
         [SIG_ECDSA_SHA384] = {CKM_ECDSA, CKM_ECDSA_SHA384},
         [SIG_ED25519] = {CKM_EDDSA, CKM_EDDSA},
@@ -131,6 +125,9 @@ static enum leafd_err choose_mechanism(struct token_key *key, struct why *why)
     key->hash_in_token = true;
     if (token_can(token->module, token->slot, key->mechanism, CKF_SIGN))
         return LEAFD_OK;
+    if (key->algorithm == SIG_ED25519)
+        return fail(why, LEAFD_CONFIG, "token \"%s\" does not sign with %s, so not with this key",
+                    token->label, ckm_name(key->mechanism));
     return fail(why, LEAFD_CONFIG,
                 "token \"%s\" signs with neither %s nor %s, so not with this key", token->label,
                 ckm_name(rows[key->algorithm].on_digest),
@@ -181,19 +178,8 @@ static enum leafd_err key_new(struct token *token, CK_SESSION_HANDLE session,
     key->token = token;
     key->handle = handle;
     key->algorithm = algorithm;
-    key->bits = bits;
-    switch (algorithm) {
-    case SIG_RSA_SHA256:
-        key->signature_max = (bits + 7) / 8;
-        break;
-    case SIG_ECDSA_SHA256:
-    case SIG_ECDSA_SHA384: /* two INTEGERs with a sign octet each, in a SEQUENCE */
-        key->signature_max = 2 * ((bits + 7) / 8 + 3) + 3;
-        break;
-    case SIG_ED25519:
-        key->signature_max = 64;
-        break;
-    }
+    key->bits = algorithm == SIG_ED25519 ? 256 : bits;
+    key->signature_max = sig_algorithm_max_len(algorithm, bits);
     read_names(key, session);
     err = read_flags(key, session, why);
     if (err != LEAFD_OK)
@@ -201,10 +187,10 @@ static enum leafd_err key_new(struct token *token, CK_SESSION_HANDLE session,
     err = choose_mechanism(key, why);
     if (err != LEAFD_OK)
         goto out;
-    if (md_name_of(algorithm)) {
-        key->md = EVP_MD_fetch(NULL, md_name_of(algorithm), NULL);
+    if (sig_algorithm_digest(algorithm)) {
+        key->md = EVP_MD_fetch(NULL, sig_algorithm_digest(algorithm), NULL);
         if (!key->md) {
-            err = fail(why, LEAFD_INTERNAL, "OpenSSL has no %s", md_name_of(algorithm));
+            err = fail(why, LEAFD_INTERNAL, "OpenSSL has no %s", sig_algorithm_digest(algorithm));
             goto out;
         }
     }
@@ -330,31 +316,45 @@ static bool same_modulus(EVP_PKEY *public_key, struct bytes modulus)
     return same;
 }
 
-/* The token gives the point in an OCTET STRING (PKCS#11 2.20) or bare, as older modules do. */
-static bool same_point(EVP_PKEY *public_key, const char *param, struct bytes point)
+bool token_key_point(struct bytes attribute, size_t len, struct bytes *ret)
+{
+    struct der der = der_of(attribute);
+    bool in_bits = der_next_is(&der, DER_BIT_STRING);
+    struct bytes point = der_read(&der, in_bits ? DER_BIT_STRING : DER_OCTET_STRING);
+
+    if (attribute.len == len) {
+        *ret = attribute;
+        return true;
+    }
+    if (!der_done(&der) || (in_bits && (point.len == 0 || point.data[0] != 0)))
+        return false;
+    if (in_bits)
+        point = (struct bytes){point.data + 1, point.len - 1};
+    if (point.len != len)
+        return false;
+    *ret = point;
+    return true;
+}
+
+static bool same_point(EVP_PKEY *public_key, const char *param, struct bytes attribute)
 {
     uint8_t wanted[160];
+    struct bytes point;
     size_t len;
 
     if (EVP_PKEY_get_octet_string_param(public_key, param, wanted, sizeof(wanted), &len) != 1) {
         ERR_clear_error();
         return false;
     }
-    if (bytes_equal(point, (struct bytes){wanted, len}))
-        return true;
-    for (size_t header = 2; header <= 3; header++) {
-        if (point.len == len + header && point.data[0] == 0x04 &&
-            memcmp(point.data + header, wanted, len) == 0)
-            return true;
-    }
-    return false;
+    return token_key_point(attribute, len, &point) &&
+           bytes_equal(point, (struct bytes){wanted, len});
 }
 
 /* Reads modulus or point from the private key, else from the one public key with its id. */
 static bool read_public(struct token_key *key, CK_SESSION_HANDLE session, uint8_t *out, size_t size,
                         size_t *ret_len)
 {
-    CK_ATTRIBUTE_TYPE type = key->algorithm == SIG_RSA_SHA256 ? CKA_MODULUS : CKA_EC_POINT;
+    CK_ATTRIBUTE_TYPE type = sig_algorithm_is_rsa(key->algorithm) ? CKA_MODULUS : CKA_EC_POINT;
     CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
     CK_ATTRIBUTE template[2] = {{CKA_CLASS, &class, sizeof(class)},
                                 {CKA_ID, key->id, (CK_ULONG)key->id_len}};
@@ -383,7 +383,7 @@ enum leafd_err token_key_compare(struct token_key *key, EVP_PKEY *public_key,
         return err;
     known = read_public(key, session.handle, value, sizeof(value), &len);
     session_pool_give(key->token->pool, session);
-    if (known && key->algorithm == SIG_RSA_SHA256)
+    if (known && sig_algorithm_is_rsa(key->algorithm))
         same = same_modulus(public_key, (struct bytes){value, len});
     else if (known)
         same = same_point(public_key,
@@ -470,7 +470,9 @@ static bool may_be_the_session(CK_RV rv)
 static CK_RV sign_once(struct token_key *key, CK_SESSION_HANDLE session, struct bytes input,
                        uint8_t *out, CK_ULONG *len, const char **ret_call)
 {
-    CK_MECHANISM mechanism = {key->mechanism, NULL, 0};
+    CK_RSA_PKCS_PSS_PARAMS pss = {CKM_SHA256, CKG_MGF1_SHA256, SIG_PSS_SALT};
+    bool is_pss = key->algorithm == SIG_RSA_PSS_SHA256;
+    CK_MECHANISM mechanism = {key->mechanism, is_pss ? &pss : NULL, is_pss ? sizeof(pss) : 0};
     struct token_module *module = key->token->module;
     CK_RV rv;
 
@@ -531,8 +533,16 @@ enum leafd_err token_key_sign(struct token_key *key, struct bytes message, uint8
 
     if (!make_input(key, message, room, &input))
         return fail(why, LEAFD_INTERNAL, "OpenSSL did not hash");
-    if (!is_ecdsa)
-        return sign_raw(key, input, out, size, ret_len, why);
+    if (!is_ecdsa) {
+        err = sign_raw(key, input, out, size, &raw_len, why);
+        if (err == LEAFD_OK && raw_len != key->signature_max)
+            err = fail(why, LEAFD_TOKEN_UNAVAILABLE,
+                       "token \"%s\": a signature of %zu octets where this key gives %zu",
+                       key->token->label, raw_len, key->signature_max);
+        if (err == LEAFD_OK)
+            *ret_len = raw_len;
+        return err;
+    }
     err = sign_raw(key, input, raw, sizeof(raw), &raw_len, why);
     if (err != LEAFD_OK)
         return err;

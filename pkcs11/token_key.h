@@ -14,7 +14,7 @@ struct token_key {
     CK_OBJECT_HANDLE handle;
     enum sig_algorithm algorithm;
     unsigned bits;
-    unsigned signature_max; /* octets */
+    size_t signature_max; /* octets */
     CK_MECHANISM_TYPE mechanism;
     bool hash_in_token; /* the mechanism takes the message, not its digest */
     EVP_MD *md;         /* NULL for Ed25519 */
@@ -42,6 +42,10 @@ void token_key_free(struct token_key *key); /* NULL is fine */
 LEAFD_CHECKED enum leafd_err token_key_compare(struct token_key *key, EVP_PKEY *public_key,
                                                const char *certificate, bool *ret_known,
                                                struct why *why);
+
+/* The point of `len` octets in a CKA_EC_POINT, borrowed: in an OCTET STRING (PKCS#11 2.20), in a
+ * BIT STRING (PKCS#11 3.0, for Edwards curves) or bare, as modules have it. False: none of them. */
+bool token_key_point(struct bytes attribute, size_t len, struct bytes *ret);
 
 /* The signature of `message` as it stands in a certificate. A session that fails is replaced and
  * the signature tried once more. `size` at least signature_max. LEAFD_TOKEN_UNAVAILABLE. */

@@ -5,6 +5,7 @@
 
 #include "ctl/ctl.h"
 #include "ctl/ctl_output.h"
+#include "pkcs11/ca_make.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -55,7 +56,7 @@ static const struct option_row options[] = {
      "writes leaf.pem, key.pem (mode 0600) and chain.pem, if there is a chain, into DIR"},
     {"format", 0, "pem|der", ISSUE, FIELD(format), "der writes leaf.der and key.der; needs --out"},
     {"key", 0, "TYPE", CA_INIT, FIELD(key),
-     "ec-p256 (default), ec-p384, rsa-2048, rsa-3072 or rsa-4096"},
+     CA_KEY_WORDS "; default: ec-p256"},
     {"cn", 0, "TEXT", CA_INIT, FIELD(cn), "the CA's name; default: leafd CA and a short key id"},
     {"days", 0, "N", CA_INIT, FIELD(days), "how long the CA is valid; default: 3650"},
     {"days", 0, "N", CA_CRL, FIELD(days),

@@ -22,6 +22,7 @@ enum conf_self_signed {
 enum conf_rsa_match { CONF_RSA_MATCH_BEST_EFFORT, CONF_RSA_MATCH_STRICT };
 enum conf_fallback { CONF_FALLBACK_ERROR, CONF_FALLBACK_FRESH };
 enum conf_untrusted { CONF_UNTRUSTED_AUTO, CONF_UNTRUSTED_FILE, CONF_UNTRUSTED_NONE };
+enum conf_rsa_padding { CONF_RSA_PKCS1, CONF_RSA_PSS };
 enum conf_access { CONF_ACCESS_AUTO, CONF_ACCESS_NATIVE, CONF_ACCESS_FILE };
 enum conf_cert_format { CONF_CERT_PEM, CONF_CERT_DER };
 enum conf_key_format { CONF_KEY_BY_DIALECT, CONF_KEY_DER, CONF_KEY_PEM };
@@ -73,6 +74,7 @@ struct conf {
     struct conf_ca ca[CONF_CA_MAX];
     size_t ca_count;
     bool ca_append_root;
+    enum conf_rsa_padding ca_rsa_padding; /* of the configured CAs, not of the untrusted one */
     char *ca_crl_url;  /* NULL: no CRL distribution point */
     char *ca_crl_file; /* absolute path of the CRL in DER, or NULL */
     enum conf_untrusted untrusted;

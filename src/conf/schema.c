@@ -28,6 +28,8 @@ static const struct schema_word log_levels[] = {
     {"info", LOG_LEVEL_INFO},   {"debug", LOG_LEVEL_DEBUG},     {NULL, 0}};
 static const struct schema_word untrusted_words[] = {
     {"auto", CONF_UNTRUSTED_AUTO}, {"none", CONF_UNTRUSTED_NONE}, {NULL, 0}};
+static const struct schema_word rsa_paddings[] = {
+    {"pkcs1", CONF_RSA_PKCS1}, {"pss", CONF_RSA_PSS}, {NULL, 0}};
 static const struct schema_word accesses[] = {{"auto", CONF_ACCESS_AUTO},
                                               {"native", CONF_ACCESS_NATIVE},
                                               {"file", CONF_ACCESS_FILE},
@@ -104,6 +106,10 @@ const struct schema_row schema_rows[] = {
              "token.access: file the path of a PEM file."},
     {.name = "ca.append_root", .type = SCHEMA_BOOL, .offset = FIELD(ca_append_root),
      .fallback = "no", .help = "Sends a self-signed root at the end of the chain too."},
+    {.name = "ca.rsa_padding", .type = SCHEMA_WORD, .offset = FIELD(ca_rsa_padding),
+     .words = rsa_paddings, .fallback = "pkcs1",
+     .help = "How an RSA CA signs: PKCS #1 v1.5, which every client takes, or RSASSA-PSS with "
+             "SHA-256; a certificate for RSASSA-PSS alone always signs with that."},
     {.name = "ca.crl_url", .type = SCHEMA_TEXT_OR_NONE, .offset = FIELD(ca_crl_url),
      .fallback = "\"\"",
      .help = "http:// URL of the CA's revocation list, put into every leaf; \"\" is none."},

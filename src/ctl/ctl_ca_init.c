@@ -11,6 +11,7 @@
 #include "ctl/ctl_file.h"
 #include "ctl/ctl_output.h"
 #include "pkcs11/ca_make.h"
+#include "policy/ca_files.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ static int init_tell(const struct ctl *ctl, const struct conf *conf, struct byte
     struct why why = {""};
     struct ca *ca;
 
-    if (ca_read(pem, 0, conf->ca_append_root, &ca, &why) != LEAFD_OK)
+    if (ca_of_text(conf, pem, 0, &ca, &why) != LEAFD_OK)
         return ctl_failed(&why);
     if (ctl->json)
         ctl_ca_write(ca, conf->ca[0].certificate, &json);
@@ -80,8 +81,7 @@ static int options_of(const struct ctl *ctl, struct ca_make_options *ret)
     struct why why;
 
     if (ctl->key && !ca_key_of(ctl->key, &options.key))
-        return ctl_wrong_usage(
-            "--key must be ec-p256, ec-p384, rsa-2048, rsa-3072 or rsa-4096, not \"%s\"", ctl->key);
+        return ctl_wrong_usage("--key must be " CA_KEY_WORDS ", not \"%s\"", ctl->key);
     if (ctl->days && value_count(ctl->days, 1, CA_DAYS_MAX, &days, &why) != LEAFD_OK)
         return ctl_wrong_usage("--days %s", why.text);
     options.days = (unsigned)days;
@@ -102,7 +102,7 @@ int ctl_ca_init(const struct ctl *ctl)
         return code;
     err = ctl_conf_load(ctl, &conf, &why);
     if (err == LEAFD_OK) {
-        if (options.key >= CA_KEY_RSA_2048)
+        if (options.key >= CA_KEY_RSA_2048 && options.key <= CA_KEY_RSA_4096)
             ctl_progress("making an RSA key in the token; this can take a minute ...");
         err = init(conf, &options, &pem, &why);
     }

@@ -68,6 +68,7 @@ void ctl_ca_write(const struct ca *ca, const char *file, struct json *json)
     json_string(json, "certificate", file);
     json_string(json, "subject", texts.subject);
     json_string(json, "key_type", texts.key);
+    json_string(json, "signs_with", sig_algorithm_name(ca->algorithm));
     json_string(json, "key_id", texts.key_id);
     json_string(json, "not_before", ctl_time_json(ca->own_not_before, time));
     json_string(json, "not_after", ctl_time_json(ca->own_not_after, time));
@@ -87,6 +88,7 @@ void ctl_ca_print(const struct ca *ca, const char *file)
     ctl_print_row("Certificate", file);
     ctl_print_row("  subject", texts.subject);
     ctl_print_row("  key type", texts.key);
+    ctl_print_row("  signs with", sig_algorithm_name(ca->algorithm));
     ctl_print_row("  key id", texts.key_id);
     ctl_print_row("  not before", ctl_time(ca->own_not_before, time));
     ctl_print_row("  not after", ctl_time(ca->own_not_after, time));
@@ -102,6 +104,8 @@ void ctl_ca_print(const struct ca *ca, const char *file)
     else if (ca->not_after < ca->own_not_after)
         printf("  No leaf is valid beyond %s, when an issuer of this CA expires.\n",
                ctl_time(ca->not_after, time));
+    if (ca->key_type == KEY_TYPE_ED25519)
+        puts("  WARNING: no browser takes leaves that an Ed25519 key has signed.");
     if (ca->key_id_was_missing)
         puts("  The certificate has no subject key identifier; the one shown is computed.");
 }

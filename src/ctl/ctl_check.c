@@ -189,7 +189,7 @@ static void find_in_ca(struct findings *to, const struct ca *ca, const char *fil
     if (ca->key_id_was_missing)
         find(to, false, "%s has no subject key identifier", file);
     if (ca->key_type == KEY_TYPE_ED25519)
-        find(to, false, "%s has an Ed25519 key, which no browser takes", file);
+        find(to, false, "%s has an Ed25519 key: no browser takes what it signs", file);
 }
 
 /* What the front finds at its start. Who is root can read what the front cannot. */

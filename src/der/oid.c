@@ -12,6 +12,7 @@
 #define ID_AT "\x55\x04"
 #define ID_PKCS1 "\x2a\x86\x48\x86\xf7\x0d\x01\x01"
 #define ID_OIW "\x2b\x0e\x03\x02"
+#define ID_NIST_HASH "\x60\x86\x48\x01\x65\x03\x04\x02"
 #define ID_X962 "\x2a\x86\x48\xce\x3d"
 #define ID_X957 "\x2a\x86\x48\xce\x38"
 #define ID_CERTICOM "\x2b\x81\x04"
@@ -64,6 +65,10 @@ const struct bytes oid_ecdsa_sha384 = OID(ID_X962 "\x04\x03\x03");
 const struct bytes oid_ecdsa_sha512 = OID(ID_X962 "\x04\x03\x04");
 
 const struct bytes oid_sha1 = OID(ID_OIW "\x1a");
+const struct bytes oid_sha256 = OID(ID_NIST_HASH "\x01");
+const struct bytes oid_sha384 = OID(ID_NIST_HASH "\x02");
+const struct bytes oid_sha512 = OID(ID_NIST_HASH "\x03");
+const struct bytes oid_mgf1 = OID(ID_PKCS1 "\x08");
 const struct bytes oid_md2 = OID("\x2a\x86\x48\x86\xf7\x0d\x02\x02");
 const struct bytes oid_md4 = OID("\x2a\x86\x48\x86\xf7\x0d\x02\x04");
 const struct bytes oid_md5 = OID("\x2a\x86\x48\x86\xf7\x0d\x02\x05");

@@ -24,8 +24,9 @@ extern const struct bytes oid_rsa_md2, oid_rsa_md4, oid_rsa_md5, oid_rsa_sha1, o
 extern const struct bytes oid_ecdsa_specified, oid_ecdsa_plain_sha1;
 /* the arc of the Open Systems Implementors' Workshop, whose names for weak ones are still met */
 extern const struct bytes oid_oiw_algorithms;
-/* hashes, as RSASSA-PSS names them in its parameters */
-extern const struct bytes oid_sha1, oid_md2, oid_md4, oid_md5;
+/* hashes and the mask generation, as RSASSA-PSS names them in its parameters */
+extern const struct bytes oid_sha1, oid_sha256, oid_sha384, oid_sha512, oid_md2, oid_md4, oid_md5,
+    oid_mgf1;
 /* public keys and curves */
 extern const struct bytes oid_rsa, oid_ec_public_key, oid_dsa, oid_ed25519, oid_ed448, oid_p224,
     oid_p256, oid_p384, oid_p521, oid_secp256k1, oid_sm2, oid_brainpool256, oid_brainpool320,

@@ -24,51 +24,20 @@ enum {
 
 /* ---- the key, and what it signs with ---- */
 
-static const uint8_t rsa_sha256_der[] = {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86,
-                                         0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00};
-static const uint8_t ecdsa_sha256_der[] = {0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86,
-                                           0x48, 0xce, 0x3d, 0x04, 0x03, 0x02};
-static const uint8_t ecdsa_sha384_der[] = {0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86,
-                                           0x48, 0xce, 0x3d, 0x04, 0x03, 0x03};
-static const uint8_t ed25519_der[] = {0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70};
-
-static const struct {
-    enum key_type key_type;
-    enum sig_algorithm algorithm;
-    struct bytes der;
-} signing[] = {
-    {KEY_TYPE_RSA, SIG_RSA_SHA256, {rsa_sha256_der, sizeof(rsa_sha256_der)}},
-    {KEY_TYPE_P256, SIG_ECDSA_SHA256, {ecdsa_sha256_der, sizeof(ecdsa_sha256_der)}},
-    {KEY_TYPE_P384, SIG_ECDSA_SHA384, {ecdsa_sha384_der, sizeof(ecdsa_sha384_der)}},
-    {KEY_TYPE_ED25519, SIG_ED25519, {ed25519_der, sizeof(ed25519_der)}},
-};
-
-static bool set_algorithm(struct ca *ca)
-{
-    for (size_t i = 0; i < sizeof(signing) / sizeof(signing[0]); i++) {
-        if (signing[i].key_type != ca->key_type)
-            continue;
-        ca->algorithm = signing[i].algorithm;
-        ca->algorithm_der = signing[i].der;
-        return true;
-    }
-    return false;
-}
-
 static enum leafd_err read_key(struct ca *ca, X509 *cert, struct why *why)
 {
     struct spki spki;
     uint8_t digest[SHA_DIGEST_LENGTH];
+    enum leafd_err err;
 
     if (spki_read(ca->spki, &spki) != LEAFD_OK)
         return fail(why, LEAFD_CONFIG, "the CA's public key cannot be read");
+    err = sig_algorithm_of_key(ca->spki, &ca->algorithm, why);
+    if (err != LEAFD_OK)
+        return err;
+    ca->algorithm_der = sig_algorithm_der(ca->algorithm);
     ca->key_type = spki.type;
     ca->key_bits = spki.bits;
-    if (!set_algorithm(ca) || !spki.well_formed)
-        return fail(why, LEAFD_CONFIG,
-                    "the CA's key is of type %s; leafd takes RSA (rsaEncryption), P-256, P-384 and "
-                    "Ed25519 in their usual form",
-                    key_type_name(spki.type));
     if (spki.type == KEY_TYPE_RSA && (spki.bits < RSA_BITS_MIN || spki.bits > RSA_BITS_MAX))
         return fail(why, LEAFD_CONFIG, "the CA's RSA key has %u bits, not %d to %d", spki.bits,
                     RSA_BITS_MIN, RSA_BITS_MAX);
@@ -349,6 +318,21 @@ out:
 }
 
 /* ---- one CA ---- */
+
+enum leafd_err ca_use_pss(struct ca *ca, struct why *why)
+{
+    if (!sig_algorithm_is_rsa(ca->algorithm))
+        return fail(why, LEAFD_CONFIG,
+                    "ca.rsa_padding: pss is for RSA keys, and the CA has one of type %s: take "
+                    "ca.rsa_padding out, or give the certificate of an RSA CA",
+                    key_type_name(ca->key_type));
+    if (ca->algorithm == SIG_RSA_PSS_SHA256)
+        return LEAFD_OK;
+    ca->algorithm = SIG_RSA_PSS_SHA256;
+    ca->algorithm_der = sig_algorithm_der(ca->algorithm);
+    ca->generation = ~ca->generation; /* other leaves than with PKCS #1 */
+    return LEAFD_OK;
+}
 
 /* The count of references is all that ever changes in a CA. */
 struct ca *ca_ref(const struct ca *ca)

@@ -6,19 +6,17 @@
 #pragma once
 
 #include "base/bytes.h"
-#include "der/spki.h"
 #include "policy/name_constraints.h"
+#include "policy/sig_algorithm.h"
 
 #include <openssl/evp.h>
 
 enum { CA_ID_UNTRUSTED = 0xffff, CA_CHAIN_MAX = 7 };
 
-enum sig_algorithm { SIG_RSA_SHA256, SIG_ECDSA_SHA256, SIG_ECDSA_SHA384, SIG_ED25519 };
-
 struct ca {
     _Atomic unsigned refs;
     uint16_t id;          /* place in the configuration; CA_ID_UNTRUSTED for the untrusted one */
-    uint64_t generation;  /* first 8 octets of SHA-256 of it and its issuers, big-endian */
+    uint64_t generation;  /* changes with its certificate, its issuers and what it signs with */
     struct bytes der;     /* the certificate */
     struct bytes subject; /* whole Name */
     struct bytes spki;    /* whole element */
@@ -52,6 +50,9 @@ struct ca {
  * with a sentence; *ret is untouched. */
 LEAFD_CHECKED enum leafd_err ca_read(struct bytes pem_or_der, uint16_t id, bool append_root,
                                      struct ca **ret, struct why *why);
+/* The CA signs with RSASSA-PSS (ca.rsa_padding: pss) though its certificate's key would take either
+ * padding. Before anybody else has the CA. LEAFD_CONFIG: its key is not RSA. */
+LEAFD_CHECKED enum leafd_err ca_use_pss(struct ca *ca, struct why *why);
 struct ca *ca_ref(const struct ca *ca);
 void ca_unref(const struct ca *ca); /* NULL is fine */
 bool ca_is_valid_at(const struct ca *ca, int64_t now_sec);

@@ -8,6 +8,22 @@
 
 enum { CA_FILE_MAX = 1 << 20 };
 
+enum leafd_err ca_of_text(const struct conf *conf, struct bytes text, uint16_t id, struct ca **ret,
+                          struct why *why)
+{
+    struct ca *ca;
+    enum leafd_err err = ca_read(text, id, conf->ca_append_root, &ca, why);
+
+    if (err == LEAFD_OK && id != CA_ID_UNTRUSTED && conf->ca_rsa_padding == CONF_RSA_PSS) {
+        err = ca_use_pss(ca, why);
+        if (err != LEAFD_OK)
+            ca_unref(ca);
+    }
+    if (err == LEAFD_OK)
+        *ret = ca;
+    return err;
+}
+
 /* What is wrong here is in the operator's hands, at the start as much as later: LEAFD_CONFIG. */
 static enum leafd_err ca_of_file(const struct conf *conf, const struct conf_ca *from, uint16_t id,
                                  const struct ca **ret, struct why *why)
@@ -25,7 +41,7 @@ static enum leafd_err ca_of_file(const struct conf *conf, const struct conf_ca *
                     from->certificate);
     if (err != LEAFD_OK)
         return fail_in(why, LEAFD_CONFIG, "ca.certificate");
-    err = ca_read(file, id, conf->ca_append_root, &ca, why);
+    err = ca_of_text(conf, file, id, &ca, why);
     free((void *)(uintptr_t)file.data);
     if (err != LEAFD_OK)
         return fail_in(why, err, "%s", from->certificate);

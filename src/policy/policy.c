@@ -188,18 +188,6 @@ static size_t pem_len(size_t der_len)
     return (der_len + 2) / 3 * 4 * 65 / 64 + 60;
 }
 
-static size_t signature_len(const struct ca *ca)
-{
-    switch (ca->key_type) {
-    case KEY_TYPE_RSA:
-        return ca->key_bits / 8;
-    case KEY_TYPE_P384:
-        return 104;
-    default:
-        return 72;
-    }
-}
-
 /* Octets of the GeneralNames, or a bound of them that is quickly told. */
 static size_t names_len(const struct plan *plan, bool exactly, size_t *ret_count)
 {
@@ -232,7 +220,8 @@ static bool fits(const struct policy *policy, const struct plan *plan,
     const struct leaf_type *key = leaf_type_find(plan->key_type, plan->rsa_bits);
     size_t count, len = FIXED + names_len(plan, exactly, &count);
 
-    len += 2 * ca->algorithm_der.len + ca->subject.len + ca->key_id.len + signature_len(ca);
+    len += 2 * ca->algorithm_der.len + ca->subject.len + ca->key_id.len +
+           sig_algorithm_max_len(ca->algorithm, ca->key_bits);
     len += plan->upstream->subject.len + key->spki_len;
     if (policy->conf->ca_crl_url && policy->conf->ca_crl_url[0])
         len += 30 + bytes_of(policy->conf->ca_crl_url).len;

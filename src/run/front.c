@@ -105,6 +105,9 @@ static void cas_warn(const struct role_start *start)
                       "ca=%zu reason=\"the certificate has no subject key identifier; leaves name "
                       "the SHA-1 of its key\"",
                       i);
+        if (start->cas->ca[i]->key_type == KEY_TYPE_ED25519)
+            log_event(LOG_LEVEL_WARNING, "ca-with-ed25519",
+                      "ca=%zu reason=\"no browser takes leaves that an Ed25519 key has signed\"", i);
         if (!ca_is_valid_at(start->cas->ca[i], clock_wall_sec()))
             log_event(
                 LOG_LEVEL_WARNING, "ca-not-valid-now",

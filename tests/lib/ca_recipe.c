@@ -26,13 +26,11 @@ static void add_extension(X509 *cert, X509 *issuer, const char *name, const char
     X509_EXTENSION_free(extension);
 }
 
-X509 *recipe_cert(const struct recipe *recipe)
+X509 *recipe_unsigned(const struct recipe *recipe)
 {
     X509 *cert = X509_new();
     X509 *issuer = recipe->issuer ? recipe->issuer : cert;
-    EVP_PKEY *issuer_key = recipe->issuer ? recipe->issuer_key : recipe->key;
     const char *cn = recipe->cn ? recipe->cn : "Test CA";
-    bool pure = EVP_PKEY_is_a(issuer_key, "ED25519") || EVP_PKEY_is_a(issuer_key, "ED448");
 
     assert_int_equal(X509_set_version(cert, (recipe->version ? recipe->version : 3) - 1), 1);
     ASN1_INTEGER_set(X509_get_serialNumber(cert), 4711);
@@ -54,6 +52,15 @@ X509 *recipe_cert(const struct recipe *recipe)
     }
     for (int i = 0; i < 3 && recipe->more[i][0]; i++)
         add_extension(cert, issuer, recipe->more[i][0], recipe->more[i][1]);
+    return cert;
+}
+
+X509 *recipe_cert(const struct recipe *recipe)
+{
+    X509 *cert = recipe_unsigned(recipe);
+    EVP_PKEY *issuer_key = recipe->issuer ? recipe->issuer_key : recipe->key;
+    bool pure = EVP_PKEY_is_a(issuer_key, "ED25519") || EVP_PKEY_is_a(issuer_key, "ED448");
+
     assert_true(X509_sign(cert, issuer_key,
                           pure           ? NULL
                           : recipe->weak ? EVP_sha1()

@@ -33,6 +33,7 @@ int recipe_keys_new(void **state);
 int recipe_keys_free(void **state);
 
 X509 *recipe_cert(const struct recipe *recipe);
+X509 *recipe_unsigned(const struct recipe *recipe);
 /* The certificates as one PEM text behind `before`; free(data). */
 struct bytes recipe_pem(X509 *const *cert, size_t count, const char *before);
 /* ca_read() of them, with id 3. */

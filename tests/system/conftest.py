@@ -33,13 +33,16 @@ def token(session_folder):
 
 @pytest.fixture(scope="session")
 def authorities(token, session_folder):
-    """The CA of a key type: authorities("rsa-2048"). Made when first asked for."""
+    """The CA of a key type: authorities("rsa-2048"), also with rsa_padding="pss". Made when first asked for."""
     made = {}
 
-    def get(key="ec-p256", *options):
-        name = " ".join((key, *options))
+    def get(key="ec-p256", *options, rsa_padding=None):
+        name = " ".join((key, *options, rsa_padding or ""))
         if name not in made:
-            made[name] = Authority(token, session_folder, f"ca-{len(made)}-{key}", "--key", key, *options)
+            label = f"ca-{len(made)}-{key}"
+            made[name] = Authority(
+                token, session_folder, label, "--key", key, *options, rsa_padding=rsa_padding
+            )
         return made[name]
 
     return get
@@ -63,6 +66,8 @@ def config_of(token):
 
     def make(authority, changes=None):
         config = configuration(token, authority.pem_file, authority.label)
+        if authority.rsa_padding:
+            config["ca"]["rsa_padding"] = authority.rsa_padding
         return yaml_text.merged(config, changes or {})
 
     return make

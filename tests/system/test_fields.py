@@ -15,7 +15,7 @@ from lib.leafd_process import LeafdProcess
 from lib.polling import wait_for
 
 HOST = "fields.example.org"
-CA_KEYS = ["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
+CA_KEYS = ["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519", "rsa-2048-pss"]
 # RSA of 3072 and 4096 bits takes its time, so it has tests of its own.
 LEAF_KEYS = ["ec-p256", "ec-p384", "ec-p521", "ed25519", "ed448", "sm2", "rsa-2048"]
 CRL_URL = "http://crl.example.org/ca.crl"
@@ -31,8 +31,9 @@ def follower(start, ca):
 
 @pytest.mark.parametrize("ca_key", CA_KEYS)
 def test_every_profile_with_every_key(start, authorities, ca_key):
-    authority = authorities(ca_key)
-    assert checks.key_kind(authority.cert.public_key()) == ca_key
+    word = ca_key.removesuffix("-pss")
+    authority = authorities(word, rsa_padding=None if word == ca_key else "pss")
+    assert checks.key_kind(authority.cert.public_key()) == word
     serials = set()
 
     def look(answer, **wanted):
@@ -45,7 +46,7 @@ def test_every_profile_with_every_key(start, authorities, ca_key):
             answer = client.ask_leaf(mimic(HOST, cert))
             look(answer, names=[HOST, "*.fields.example.org", "192.0.2.1"], key=key)
             checks.assert_key_form(answer)
-            large = upstream([HOST, *(f"{n}.{'x' * 50}.example.org" for n in range(170))], key=key)
+            large = upstream([HOST, *(f"{n}.{'x' * 50}.example.org" for n in range(180))], key=key)
             look(client.ask_leaf(mimic(HOST, large)), names=[HOST], key=key, common_name=HOST)
     assert len(serials) == 1 + 2 * len(LEAF_KEYS)
 

@@ -344,8 +344,10 @@ def test_check(config_of, ca, folder):
 
 
 def test_ca_init_makes_what_the_design_says(authorities):
-    for key in ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"):
-        cert = authorities(key).cert
+    kinds = [(key, None) for key in ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519")]
+    for key, rsa_padding in [*kinds, ("rsa-2048", "pss")]:
+        cert = authorities(key, rsa_padding=rsa_padding).cert
+        assert (checks.signs_with(cert) == "rsa-pss") == (rsa_padding == "pss")
         assert checks.key_kind(cert.public_key()) == key
         checks.assert_signed_by(cert, cert)
         get = cert.extensions.get_extension_for_class

@@ -7,9 +7,11 @@
 #include "pkcs11/ca_make.h"
 #include "pkcs11/pin.h"
 #include "pkcs11/token_report.h"
+#include "policy/ca_files.h"
 #include "tests/lib/unit.h"
 
 #include <fcntl.h>
+#include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
@@ -22,7 +24,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum key { KEY_P256, KEY_P256_OTHER, KEY_P384, KEY_RSA, KEY_RSA_OTHER, KEY_ED25519, KEYS };
+enum key {
+    KEY_P256,
+    KEY_P256_OTHER,
+    KEY_P384,
+    KEY_RSA,
+    KEY_RSA_OTHER,
+    KEY_RSA_PSS, /* rsaEncryption, used with ca.rsa_padding: pss */
+    KEY_PSS,     /* id-RSASSA-PSS */
+    KEY_ED25519,
+    KEY_ED25519_OTHER,
+    KEYS
+};
 
 /* Made once: keys, their files, and a CA certificate for each. */
 static char dir[] = "/tmp/test_backend.XXXXXX";
@@ -47,6 +60,17 @@ struct fixture {
 
 /* ---- keys and certificates ---- */
 
+static EVP_PKEY *make_pss_key(void)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA-PSS", NULL);
+    EVP_PKEY *key = NULL;
+
+    assert_int_equal(EVP_PKEY_keygen_init(ctx), 1);
+    assert_int_equal(EVP_PKEY_keygen(ctx, &key), 1);
+    EVP_PKEY_CTX_free(ctx);
+    return key;
+}
+
 static EVP_PKEY *make_key(enum key key)
 {
     switch (key) {
@@ -57,7 +81,10 @@ static EVP_PKEY *make_key(enum key key)
         return EVP_EC_gen("P-384");
     case KEY_RSA:
     case KEY_RSA_OTHER:
+    case KEY_RSA_PSS:
         return EVP_RSA_gen(2048);
+    case KEY_PSS:
+        return make_pss_key();
     default:
         return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
     }
@@ -131,9 +158,11 @@ static int make_all(void **state)
 
         snprintf(all.key_path[i], sizeof(all.key_path[i]), "%s/key%d.pem", dir, i);
         write_key(all.key_path[i], key);
-        all.ca[i] = make_ca(key, i == KEY_P384      ? EVP_sha384()
-                                 : i == KEY_ED25519 ? NULL
-                                                    : EVP_sha256());
+        all.ca[i] = make_ca(key, i == KEY_P384                   ? EVP_sha384()
+                                 : EVP_PKEY_is_a(key, "ED25519") ? NULL
+                                                                 : EVP_sha256());
+        if (i == KEY_RSA_PSS)
+            assert_int_equal(ca_use_pss(all.ca[i], NULL), LEAFD_OK);
         EVP_PKEY_free(key);
     }
     return 0;
@@ -282,8 +311,14 @@ static bool verifies(const struct ca *ca, struct bytes tbs, struct bytes signatu
                      : ca->algorithm == SIG_ECDSA_SHA384 ? "SHA384"
                                                          : "SHA256";
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok = EVP_DigestVerifyInit_ex(ctx, NULL, md, NULL, NULL, ca->public_key, NULL) == 1 &&
-              EVP_DigestVerify(ctx, signature.data, signature.len, tbs.data, tbs.len) == 1;
+    EVP_PKEY_CTX *key_ctx = NULL;
+    bool ok = EVP_DigestVerifyInit_ex(ctx, &key_ctx, md, NULL, NULL, ca->public_key, NULL) == 1;
+
+    if (ok && ca->algorithm == SIG_RSA_PSS_SHA256)
+        ok = EVP_PKEY_CTX_set_rsa_padding(key_ctx, RSA_PKCS1_PSS_PADDING) == 1 &&
+             EVP_PKEY_CTX_set_rsa_mgf1_md(key_ctx, EVP_sha256()) == 1 &&
+             EVP_PKEY_CTX_set_rsa_pss_saltlen(key_ctx, 32) == 1;
+    ok = ok && EVP_DigestVerify(ctx, signature.data, signature.len, tbs.data, tbs.len) == 1;
 
     EVP_MD_CTX_free(ctx);
     return ok;
@@ -451,7 +486,7 @@ static void test_lane_bounds(void **state)
 
 static void test_native_signs(void **state)
 {
-    static const enum key keys[] = {KEY_P256, KEY_P384, KEY_RSA, KEY_ED25519};
+    static const enum key keys[] = {KEY_P256, KEY_P384, KEY_RSA, KEY_RSA_PSS, KEY_PSS, KEY_ED25519};
     struct fixture *fixture = *state;
 
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
@@ -471,35 +506,207 @@ static void test_native_signs(void **state)
     }
 }
 
-static void test_native_hash_in_token(void **state)
+static void close_it(struct fixture *fixture)
 {
-    struct fixture *fixture = *state;
-
-    simple(fixture, KEY_RSA, "no_mechanism = CKM_RSA_PKCS");
-    must_open(fixture);
-    must_sign(fixture, 3);
     backend_close(fixture->backend);
     fixture->backend = NULL;
-    simple(fixture, KEY_P384, "no_mechanism = CKM_ECDSA");
-    must_open(fixture);
-    must_sign(fixture, 3);
+}
+
+/* The digest goes to the token where it can be, else the message. */
+static void test_native_mechanisms(void **state)
+{
+    static const struct {
+        enum key key;
+        const char *gone;
+        const char *mechanism; /* what signs; without CKM_ at its front the refusal's words */
+    } row[] = {
+        {KEY_RSA, "", "CKM_RSA_PKCS"},
+        {KEY_RSA, "CKM_RSA_PKCS", "CKM_SHA256_RSA_PKCS"},
+        {KEY_RSA, "CKM_RSA_PKCS CKM_SHA256_RSA_PKCS",
+         "neither CKM_RSA_PKCS nor CKM_SHA256_RSA_PKCS"},
+        {KEY_RSA_PSS, "CKM_RSA_PKCS CKM_SHA256_RSA_PKCS", "CKM_RSA_PKCS_PSS"},
+        {KEY_RSA_PSS, "CKM_RSA_PKCS_PSS", "CKM_SHA256_RSA_PKCS_PSS"},
+        {KEY_PSS, "CKM_RSA_PKCS_PSS", "CKM_SHA256_RSA_PKCS_PSS"},
+        {KEY_RSA_PSS, "CKM_RSA_PKCS_PSS CKM_SHA256_RSA_PKCS_PSS",
+         "neither CKM_RSA_PKCS_PSS nor CKM_SHA256_RSA_PKCS_PSS"},
+        {KEY_P256, "CKM_ECDSA", "CKM_ECDSA_SHA256"},
+        {KEY_P384, "CKM_ECDSA", "CKM_ECDSA_SHA384"},
+        {KEY_P384, "CKM_ECDSA CKM_ECDSA_SHA384", "neither CKM_ECDSA nor CKM_ECDSA_SHA384"},
+        {KEY_ED25519, "CKM_ECDSA", "CKM_EDDSA"},
+        {KEY_ED25519, "CKM_EDDSA", "does not sign with CKM_EDDSA"},
+    };
+    struct fixture *fixture = *state;
+    struct token_test_report report;
+
+    for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+        char line[128];
+
+        snprintf(line, sizeof(line), "no_mechanism = %s", row[i].gone);
+        simple(fixture, row[i].key, line);
+        if (strncmp(row[i].mechanism, "CKM_", 4) != 0) {
+            must_fail(fixture, LEAFD_CONFIG, row[i].mechanism);
+            continue;
+        }
+        must_open(fixture);
+        must_sign(fixture, 3);
+        close_it(fixture);
+        assert_int_equal(token_test(&fixture->conf, fixture->cas, &fixture->pin, 1, NULL, NULL,
+                                    &report, &fixture->why),
+                         LEAFD_OK);
+        assert_string_equal(report.key[0].mechanism, row[i].mechanism);
+    }
 }
 
 static void test_native_makes_certificates(void **state)
 {
+    static const enum key keys[] = {KEY_P256, KEY_RSA, KEY_RSA_PSS, KEY_ED25519};
     struct fixture *fixture = *state;
-    EVP_PKEY *key;
-    X509 *cert;
 
-    simple(fixture, KEY_P256, "");
-    must_open(fixture);
-    key = backend_key(fixture->backend, 0);
-    assert_non_null(key);
-    assert_null(backend_key(fixture->backend, 1));
-    cert = make_certificate(all.ca[KEY_P256]->public_key, key, EVP_sha256());
-    assert_int_equal(X509_verify(cert, all.ca[KEY_P256]->public_key), 1);
-    X509_free(cert);
-    EVP_PKEY_free(key);
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        const struct ca *ca = all.ca[keys[i]];
+        const X509_ALGOR *algorithm;
+        unsigned char *der = NULL;
+        EVP_PKEY *key;
+        X509 *cert;
+        int len;
+
+        simple(fixture, keys[i], "");
+        must_open(fixture);
+        key = backend_key(fixture->backend, 0);
+        assert_non_null(key);
+        assert_null(backend_key(fixture->backend, 1));
+        cert = make_certificate(ca->public_key, key, keys[i] == KEY_ED25519 ? NULL : EVP_sha256());
+        assert_int_equal(X509_verify(cert, ca->public_key), 1);
+        X509_get0_signature(NULL, &algorithm, cert);
+        len = i2d_X509_ALGOR(algorithm, &der);
+        assert_true(bytes_equal((struct bytes){der, (size_t)len}, ca->algorithm_der));
+        OPENSSL_free(der);
+        X509_free(cert);
+        EVP_PKEY_free(key);
+        close_it(fixture);
+    }
+}
+
+/* By name and by number alike. */
+static bool takes_padding(EVP_PKEY_CTX *ctx, const char *name, int number)
+{
+    OSSL_PARAM by_name[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_PAD_MODE, (char *)(uintptr_t)name, 0),
+        OSSL_PARAM_construct_end()};
+    OSSL_PARAM by_number[] = {OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_PAD_MODE, &number),
+                              OSSL_PARAM_construct_end()};
+    bool taken = EVP_PKEY_CTX_set_params(ctx, by_name) == 1;
+
+    assert_int_equal(EVP_PKEY_CTX_set_params(ctx, by_number) == 1, taken);
+    return taken;
+}
+
+static bool takes_salt(EVP_PKEY_CTX *ctx, int salt)
+{
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, &salt),
+                           OSSL_PARAM_construct_end()};
+
+    return EVP_PKEY_CTX_set_params(ctx, params) == 1;
+}
+
+/* Padding and salt come with the key, and nobody gets another by asking. */
+static void test_native_padding_is_the_keys(void **state)
+{
+    struct fixture *fixture = *state;
+    EVP_PKEY_CTX *ctx;
+    EVP_MD_CTX *md_ctx;
+    EVP_PKEY *key;
+
+    for (int i = 0; i < 2; i++) {
+        bool is_pss = i == 1;
+
+        simple(fixture, is_pss ? KEY_RSA_PSS : KEY_RSA, "");
+        must_open(fixture);
+        key = backend_key(fixture->backend, 0);
+        md_ctx = EVP_MD_CTX_new();
+        assert_int_equal(EVP_DigestSignInit(md_ctx, &ctx, EVP_sha256(), NULL, key), 1);
+        assert_int_equal(takes_padding(ctx, "pss", RSA_PKCS1_PSS_PADDING), is_pss);
+        assert_int_equal(takes_padding(ctx, "pkcs1", RSA_PKCS1_PADDING), !is_pss);
+        assert_false(takes_padding(ctx, "none", RSA_NO_PADDING));
+        assert_int_equal(takes_salt(ctx, 32), is_pss);
+        assert_false(takes_salt(ctx, 20));
+        assert_false(takes_salt(ctx, RSA_PSS_SALTLEN_MAX));
+        EVP_MD_CTX_free(md_ctx);
+        md_ctx = EVP_MD_CTX_new();
+        assert_int_not_equal(EVP_DigestSignInit(md_ctx, NULL, EVP_sha384(), NULL, key), 1);
+        EVP_MD_CTX_free(md_ctx);
+        EVP_PKEY_free(key);
+        close_it(fixture);
+    }
+}
+
+/* CKA_EC_POINT in each of its forms. */
+static void test_point_forms(void **state)
+{
+    static const char *const flags[] = {"extractable", "bare-point", "bits-point"};
+    static const enum key keys[][2] = {{KEY_ED25519, KEY_ED25519_OTHER},
+                                       {KEY_P256, KEY_P256_OTHER}};
+    struct fixture *fixture = *state;
+
+    set_pin(fixture, "1234");
+    for (size_t k = 0; k < 2; k++) {
+        for (size_t i = 0; i < 3; i++) {
+            set_ca(fixture, keys[k][0]);
+            control("key = label=ca id=01 file=%s flags=%s", all.key_path[keys[k][0]], flags[i]);
+            must_open(fixture);
+            must_sign(fixture, 1);
+            close_it(fixture);
+            control("key = label=ca id=01 file=%s flags=%s", all.key_path[keys[k][1]], flags[i]);
+            must_fail(fixture, LEAFD_CONFIG, "is not the key of the CA certificate ca.pem");
+        }
+    }
+}
+
+/* What leafd has no use for may lie beside the CA's key, under its id too. */
+static void test_other_keys_beside(void **state)
+{
+    static const enum key keys[] = {KEY_P256, KEY_RSA, KEY_RSA_PSS, KEY_ED25519};
+    struct fixture *fixture = *state;
+
+    set_pin(fixture, "1234");
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        set_ca(fixture, keys[i]);
+        control("key = label=ed id=01 file=%s\nkey = label=ca id=02 file=%s\n"
+                "key = label=rsa id=03 file=%s\n",
+                all.key_path[KEY_ED25519_OTHER], all.key_path[keys[i]],
+                all.key_path[KEY_RSA_OTHER]);
+        must_open(fixture);
+        must_sign(fixture, 2);
+        close_it(fixture);
+    }
+}
+
+static void test_signatures_of_wrong_length(void **state)
+{
+    static const struct {
+        enum key key;
+        int longer;
+        const char *text;
+    } row[] = {
+        {KEY_RSA, 1, "a signature of 257 octets where this key gives 256"},
+        {KEY_RSA, -1, "a signature of 255 octets"},
+        {KEY_RSA_PSS, 1, "a signature of 257 octets"},
+        {KEY_RSA_PSS, -256, "a signature of 0 octets"},
+        {KEY_ED25519, 1, "a signature of 65 octets where this key gives 64"},
+        {KEY_ED25519, -1, "a signature of 63 octets"},
+        {KEY_ED25519, -64, "a signature of 0 octets"},
+        {KEY_P256, -1, "63 octets are no ECDSA signature"},
+        {KEY_P256, -64, "0 octets are no ECDSA signature"},
+    };
+    struct fixture *fixture = *state;
+
+    for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+        char line[32];
+
+        snprintf(line, sizeof(line), "longer = %d", row[i].longer);
+        simple(fixture, row[i].key, line);
+        must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, row[i].text);
+    }
 }
 
 static void test_native_several_cas(void **state)
@@ -623,9 +830,12 @@ static void test_key_is_not_the_certificates(void **state)
     control("key = label=ca id=01 file=%s public=%s", all.key_path[KEY_P256_OTHER],
             all.key_path[KEY_P256]);
     must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "does not verify");
+    for (int i = 0; i < 2; i++) {
+        set_ca(fixture, i ? KEY_RSA_PSS : KEY_RSA);
+        control("key = label=ca id=01 file=%s", all.key_path[KEY_RSA_OTHER]);
+        must_fail(fixture, LEAFD_CONFIG, "is not the key of the CA certificate ca.pem");
+    }
     set_ca(fixture, KEY_RSA);
-    control("key = label=ca id=01 file=%s", all.key_path[KEY_RSA_OTHER]);
-    must_fail(fixture, LEAFD_CONFIG, "is not the key of the CA certificate ca.pem");
     control("key = label=ca id=01 file=%s flags=no-modulus,no-public", all.key_path[KEY_RSA_OTHER]);
     must_fail(fixture, LEAFD_CONFIG, "a challenge it signed does not verify");
 }
@@ -872,8 +1082,10 @@ static void test_wrong_signature_is_not_released(void **state)
     struct fixture *fixture = *state;
     struct backend_lane *lane;
 
-    for (int i = 0; i < 2; i++) {
-        enum key key = i ? KEY_RSA : KEY_P256;
+    static const enum key keys[] = {KEY_P256, KEY_RSA, KEY_RSA_PSS, KEY_ED25519};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        enum key key = keys[i];
 
         simple(fixture, key, "");
         must_open(fixture);
@@ -1039,10 +1251,7 @@ static void test_ca_make_refusals(void **state)
     struct fixture *fixture = *state;
     struct ca_make_options options = {.key = CA_KEY_P256};
     struct bytes pem;
-    enum ca_key key;
 
-    assert_true(ca_key_of("rsa-3072", &key) && key == CA_KEY_RSA_3072);
-    assert_false(ca_key_of("rsa-1024", &key));
     simple(fixture, KEY_P256, "");
     assert_int_equal(ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why),
                      LEAFD_CONFIG);
@@ -1063,6 +1272,121 @@ static void test_ca_make_refusals(void **state)
     options.days = CA_DAYS_MAX + 1;
     assert_int_equal(ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why),
                      LEAFD_CONFIG);
+    options.days = 0;
+    fixture->conf.ca_rsa_padding = CONF_RSA_PSS;
+    assert_int_equal(ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why),
+                     LEAFD_CONFIG);
+    assert_non_null(strstr(fixture->why.text, "ca.rsa_padding: pss is for RSA keys"));
+}
+
+/* Each word of the list stands for one key type, in their order. */
+static void test_ca_key_words(void **state)
+{
+    char words[] = CA_KEY_WORDS;
+    unsigned found = 0;
+    char *next;
+    enum ca_key key;
+
+    (void)state;
+    for (char *word = strtok_r(words, ", ", &next); word; word = strtok_r(NULL, ", ", &next)) {
+        if (strcmp(word, "or") == 0)
+            continue;
+        assert_true(ca_key_of(word, &key));
+        assert_int_equal(key, found++);
+    }
+    assert_int_equal(found, CA_KEY_COUNT);
+    assert_false(ca_key_of("rsa-1024", &key));
+}
+
+/* Makes a CA in the fake token and reads its certificate; or fails with `text`. */
+static struct ca *make_in_fake(struct fixture *fixture, enum ca_key key, const char *lines,
+                               const char *text)
+{
+    struct ca_make_options options = {.key = key};
+    struct ca *ca = NULL;
+    struct bytes pem;
+    enum leafd_err err;
+
+    set_pin(fixture, "1234");
+    control("%s", lines);
+    err = ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why);
+    if (text) {
+        assert_int_equal(err, LEAFD_TOKEN_UNAVAILABLE);
+        if (!strstr(fixture->why.text, text))
+            fail_msg("\"%s\" does not speak of \"%s\"", fixture->why.text, text);
+        return NULL;
+    }
+    if (err != LEAFD_OK)
+        fail_msg("%s: %s", err_name(err), fixture->why.text);
+    err = ca_of_text(&fixture->conf, pem, 0, &ca, &fixture->why);
+    if (err != LEAFD_OK)
+        fail_msg("%s: %s", err_name(err), fixture->why.text);
+    free((void *)(uintptr_t)pem.data);
+    return ca;
+}
+
+static void test_ca_make(void **state)
+{
+    static const struct {
+        enum ca_key key;
+        enum conf_rsa_padding padding;
+        const char *lines;
+        enum sig_algorithm algorithm;
+    } row[] = {
+        {CA_KEY_P256, CONF_RSA_PKCS1, "", SIG_ECDSA_SHA256},
+        {CA_KEY_RSA_2048, CONF_RSA_PKCS1, "", SIG_RSA_SHA256},
+        {CA_KEY_RSA_2048, CONF_RSA_PSS, "", SIG_RSA_PSS_SHA256},
+        {CA_KEY_RSA_2048, CONF_RSA_PSS, "no_mechanism = CKM_RSA_PKCS_PSS", SIG_RSA_PSS_SHA256},
+        {CA_KEY_ED25519, CONF_RSA_PKCS1, "", SIG_ED25519},
+        {CA_KEY_ED25519, CONF_RSA_PKCS1, "edwards_by_name = yes", SIG_ED25519},
+    };
+    struct fixture *fixture = *state;
+
+    for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+        struct ca *ca;
+        const uint8_t *at;
+        X509 *cert;
+        const X509_ALGOR *algorithm;
+        unsigned char *der = NULL;
+        int len;
+
+        fixture->conf.ca_rsa_padding = row[i].padding;
+        ca = make_in_fake(fixture, row[i].key, row[i].lines, NULL);
+        assert_int_equal(ca->algorithm, row[i].algorithm);
+        at = ca->der.data;
+        cert = d2i_X509(NULL, &at, (long)ca->der.len);
+        assert_int_equal(X509_verify(cert, ca->public_key), 1);
+        X509_get0_signature(NULL, &algorithm, cert);
+        len = i2d_X509_ALGOR(algorithm, &der);
+        assert_true(bytes_equal((struct bytes){der, (size_t)len}, ca->algorithm_der));
+        OPENSSL_free(der);
+        X509_free(cert);
+        ca_unref(ca);
+    }
+}
+
+/* No key stays behind that has no certificate. */
+static void test_ca_make_undone(void **state)
+{
+    struct fixture *fixture = *state;
+    unsigned long destroyed = 0;
+
+    make_in_fake(fixture, CA_KEY_ED25519, "made_extractable = yes", "can be taken out of it");
+    assert_true(counter("C_DestroyObject") > destroyed);
+    destroyed = counter("C_DestroyObject");
+    make_in_fake(fixture, CA_KEY_ED25519, "fail.C_Sign = CKR_DEVICE_ERROR", "CKR_DEVICE_ERROR");
+    assert_true(counter("C_DestroyObject") > destroyed);
+    destroyed = counter("C_DestroyObject");
+    make_in_fake(fixture, CA_KEY_ED25519, "longer = -1", "a signature of 63 octets");
+    assert_true(counter("C_DestroyObject") > destroyed);
+    destroyed = counter("C_DestroyObject");
+    make_in_fake(fixture, CA_KEY_RSA_2048, "corrupt = 1", "does not verify");
+    assert_true(counter("C_DestroyObject") > destroyed);
+    destroyed = counter("C_DestroyObject");
+    make_in_fake(fixture, CA_KEY_P384, "", "makes no ec-p384 key");
+    make_in_fake(fixture, CA_KEY_ED25519, "no_mechanism = CKM_EC_EDWARDS_KEY_PAIR_GEN",
+                 "makes no ed25519 key");
+    assert_int_equal(counter("C_DestroyObject"), destroyed);
 }
 
 /* ---- SoftHSM ---- */
@@ -1095,7 +1419,7 @@ static bool softhsm_conf(struct fixture *fixture, char *softhsm_file, size_t siz
     return true;
 }
 
-static void softhsm_make_and_sign(struct fixture *fixture, const char *word)
+static void softhsm_make_and_sign(struct fixture *fixture, const char *word, const char *label)
 {
     struct ca_make_options options = {.cn = NULL};
     struct token_test_report report;
@@ -1105,11 +1429,12 @@ static void softhsm_make_and_sign(struct fixture *fixture, const char *word)
     enum leafd_err err;
 
     assert_true(ca_key_of(word, &options.key));
-    snprintf(fixture->uri, sizeof(fixture->uri), "pkcs11:token=leafd;object=%s;type=private", word);
+    snprintf(fixture->uri, sizeof(fixture->uri), "pkcs11:token=leafd;object=%s;type=private",
+             label);
     err = ca_make(&fixture->conf, &fixture->pin, &options, &pem, &fixture->why);
     if (err != LEAFD_OK)
         fail_msg("%s: %s", err_name(err), fixture->why.text);
-    err = ca_read(pem, 0, false, &ca, &fixture->why);
+    err = ca_of_text(&fixture->conf, pem, 0, &ca, &fixture->why);
     if (err != LEAFD_OK)
         fail_msg("%s: %s", err_name(err), fixture->why.text);
     free((void *)(uintptr_t)pem.data);
@@ -1136,7 +1461,8 @@ static void softhsm_make_and_sign(struct fixture *fixture, const char *word)
 
 static void test_softhsm(void **state)
 {
-    static const char *const words[] = {"ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"};
+    static const char *const words[] = {"ec-p256",  "ec-p384",  "ed25519",
+                                        "rsa-2048", "rsa-3072", "rsa-4096"};
     struct fixture *fixture = *state;
     struct secret good = SECRET_EMPTY;
     char softhsm_file[96];
@@ -1144,7 +1470,9 @@ static void test_softhsm(void **state)
     if (!softhsm_conf(fixture, softhsm_file, sizeof(softhsm_file)))
         skip();
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-        softhsm_make_and_sign(fixture, words[i]);
+        softhsm_make_and_sign(fixture, words[i], words[i]);
+    fixture->conf.ca_rsa_padding = CONF_RSA_PSS;
+    softhsm_make_and_sign(fixture, "rsa-2048", "pss");
     good = fixture->pin;
     fixture->pin = SECRET_EMPTY;
     set_pin(fixture, "not the PIN");
@@ -1165,8 +1493,12 @@ int main(void)
         TEST(test_file_refusals),
         TEST(test_lane_bounds),
         TEST(test_native_signs),
-        TEST(test_native_hash_in_token),
+        TEST(test_native_mechanisms),
         TEST(test_native_makes_certificates),
+        TEST(test_native_padding_is_the_keys),
+        TEST(test_point_forms),
+        TEST(test_other_keys_beside),
+        TEST(test_signatures_of_wrong_length),
         TEST(test_native_several_cas),
         TEST(test_native_without_login),
         TEST(test_module_errors),
@@ -1193,7 +1525,10 @@ int main(void)
         TEST(test_token_list),
         TEST(test_token_test),
         TEST(test_ephemeral_ca),
+        TEST(test_ca_key_words),
         TEST(test_ca_make_refusals),
+        TEST(test_ca_make),
+        TEST(test_ca_make_undone),
         TEST(test_softhsm),
     };
 

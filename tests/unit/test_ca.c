@@ -162,6 +162,222 @@ static void key_types(void **state)
     }
 }
 
+/* A key of id-RSASSA-PSS, bound to hash, MGF1's hash and salt; NULL: to nothing. */
+static EVP_PKEY *pss_key(const char *hash, const char *mask_hash, int salt)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA-PSS", NULL);
+    EVP_PKEY *key = NULL;
+
+    assert_int_equal(EVP_PKEY_keygen_init(ctx), 1);
+    assert_int_equal(EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, 2048), 1);
+    if (hash) {
+        EVP_PKEY_CTX_set_rsa_pss_keygen_md_name(ctx, hash, NULL);
+        EVP_PKEY_CTX_set_rsa_pss_keygen_mgf1_md_name(ctx, mask_hash);
+        EVP_PKEY_CTX_set_rsa_pss_keygen_saltlen(ctx, salt);
+    }
+    assert_int_equal(EVP_PKEY_keygen(ctx, &key), 1);
+    EVP_PKEY_CTX_free(ctx);
+    return key;
+}
+
+/* The AlgorithmIdentifier that OpenSSL writes for RSASSA-PSS as we use it. */
+static struct bytes openssl_pss_algorithm(EVP_PKEY *key)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    EVP_PKEY_CTX *key_ctx = NULL;
+    X509 *cert = recipe_cert(&(struct recipe){.key = key});
+    const X509_ALGOR *algorithm;
+    unsigned char *der = NULL;
+    int len;
+
+    assert_int_equal(EVP_DigestSignInit(ctx, &key_ctx, EVP_sha256(), NULL, key), 1);
+    assert_int_equal(EVP_PKEY_CTX_set_rsa_padding(key_ctx, RSA_PKCS1_PSS_PADDING), 1);
+    assert_int_equal(EVP_PKEY_CTX_set_rsa_pss_saltlen(key_ctx, 32), 1);
+    assert_true(X509_sign_ctx(cert, ctx) > 0);
+    X509_get0_signature(NULL, &algorithm, cert);
+    len = i2d_X509_ALGOR(algorithm, &der);
+    X509_free(cert);
+    EVP_MD_CTX_free(ctx);
+    assert_true(len > 0);
+    return (struct bytes){der, (size_t)len};
+}
+
+static void rsa_padding(void **state)
+{
+    EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
+    struct ca *ca = recipe_ca(&(struct recipe){.key = key});
+    struct ca *other = recipe_ca(&(struct recipe){.key = recipe_key});
+    struct bytes wanted = openssl_pss_algorithm(key);
+    uint64_t generation = ca->generation;
+    struct why why = {{0}};
+
+    (void)state;
+    assert_int_equal(ca_use_pss(ca, &why), LEAFD_OK);
+    assert_int_equal(ca->algorithm, SIG_RSA_PSS_SHA256);
+    assert_true(bytes_equal(ca->algorithm_der, wanted));
+    assert_int_equal(ca->key_type, KEY_TYPE_RSA);
+    assert_true(ca->generation != generation); /* other leaves than before */
+    generation = ca->generation;
+    assert_int_equal(ca_use_pss(ca, &why), LEAFD_OK);
+    assert_true(ca->generation == generation);
+    generation = other->generation;
+    assert_int_equal(ca_use_pss(other, &why), LEAFD_CONFIG);
+    assert_non_null(strstr(why.text, "ca.rsa_padding: pss is for RSA keys"));
+    assert_non_null(strstr(why.text, "ec-p256"));
+    assert_int_equal(other->algorithm, SIG_ECDSA_SHA256);
+    assert_true(other->generation == generation);
+    ca_unref(ca);
+    ca_unref(other);
+    OPENSSL_free((void *)(uintptr_t)wanted.data);
+    EVP_PKEY_free(key);
+}
+
+/* What a key of id-RSASSA-PSS is bound to is honoured, or refused by name. */
+static void pss_keys(void **state)
+{
+    static const struct {
+        const char *hash, *mask_hash;
+        int salt;
+        const char *refusal; /* NULL: taken */
+    } row[] = {
+        {NULL, NULL, 0, NULL},
+        {"SHA256", "SHA256", 32, NULL},
+        {"SHA256", "SHA256", 20, NULL},
+        {"SHA256", "SHA256", 0, NULL},
+        {"SHA256", "SHA256", 33, "a salt longer than the 32 octets"},
+        {"SHA256", "SHA256", 200, "a salt longer than the 32 octets"},
+        {"SHA384", "SHA384", 32, "bound to SHA-384, with MGF1 of SHA-384"},
+        {"SHA256", "SHA512", 32, "bound to SHA-256, with MGF1 of SHA-512"},
+        {"SHA1", "SHA1", 20, "bound to SHA-1, with MGF1 of SHA-1"},
+        {"SHA512-224", "SHA512-224", 20, "bound to a hash that leafd does not know"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+        EVP_PKEY *key = pss_key(row[i].hash, row[i].mask_hash, row[i].salt);
+        X509 *cert = recipe_unsigned(&(struct recipe){.key = key});
+        struct ca *ca = NULL;
+        struct why why = {{0}};
+        enum leafd_err err;
+
+        /* By another's key: OpenSSL signs not with every one of these. */
+        assert_true(X509_sign(cert, recipe_key, EVP_sha256()) > 0);
+        err = recipe_read(&cert, 1, false, &ca, &why);
+        if (row[i].refusal) {
+            assert_int_equal(err, LEAFD_CONFIG);
+            if (!strstr(why.text, row[i].refusal))
+                fail_msg("\"%s\" does not speak of \"%s\"", why.text, row[i].refusal);
+        } else {
+            if (err != LEAFD_OK)
+                fail_msg("%s", why.text);
+            assert_int_equal(ca->algorithm, SIG_RSA_PSS_SHA256);
+            assert_int_equal(ca->key_type, KEY_TYPE_RSA);
+            assert_int_equal(ca->key_bits, 2048);
+            assert_non_null(ca->public_key);
+            ca_unref(ca);
+        }
+        X509_free(cert);
+        EVP_PKEY_free(key);
+    }
+}
+
+/* id-RSASSA-PSS with these parameters (hex), before `key`. */
+static struct bytes pss_spki(const char *parameters, struct bytes key, uint8_t out[400])
+{
+    static const uint8_t oid[] = {0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a};
+    size_t parameters_len = strlen(parameters) / 2;
+    size_t algorithm_len = sizeof(oid) + parameters_len;
+    size_t bits_len = key.len + 1;
+    size_t at = 4;
+
+    assert_true(algorithm_len < 128 && algorithm_len + bits_len + 10 < 400);
+    out[at++] = 0x30;
+    out[at++] = (uint8_t)algorithm_len;
+    memcpy(out + at, oid, sizeof(oid));
+    at += sizeof(oid);
+    for (size_t i = 0; i < parameters_len; i++) {
+        unsigned octet;
+
+        assert_int_equal(sscanf(parameters + 2 * i, "%2x", &octet), 1);
+        out[at++] = (uint8_t)octet;
+    }
+    out[at++] = 0x03;
+    out[at++] = 0x82;
+    out[at++] = (uint8_t)(bits_len >> 8);
+    out[at++] = (uint8_t)bits_len;
+    out[at++] = 0;
+    memcpy(out + at, key.data, key.len);
+    at += key.len;
+    memcpy(out, (uint8_t[]){0x30, 0x82, (uint8_t)((at - 4) >> 8), (uint8_t)(at - 4)}, 4);
+    return (struct bytes){out, at};
+}
+
+#define SHA256_ID "300d06096086480165030402010500"
+#define SHA256_ID_BARE "300b0609608648016503040201"
+#define MGF1 "06092a864886f70d010108"
+
+static void pss_parameters(void **state)
+{
+    static const struct {
+        const char *der;
+        bool good;
+    } row[] = {
+        {"", true},
+        {"3030a00d" SHA256_ID_BARE "a11a3018" MGF1 SHA256_ID_BARE "a203020120", true},
+        {"3034a00f" SHA256_ID "a11c301a" MGF1 SHA256_ID "a203020120", true},
+        {"3039a00f" SHA256_ID "a11c301a" MGF1 SHA256_ID "a203020120a303020101", true},
+        {"302fa00f" SHA256_ID "a11c301a" MGF1 SHA256_ID, true}, /* 20 */
+        {"3039a00f" SHA256_ID "a11c301a" MGF1 SHA256_ID "a203020120a303020102",
+         false}, /* trailer */
+        {"0500", false},
+        {"3000", false},               /* SHA-1 */
+        {"3011a00f" SHA256_ID, false}, /* with MGF1 of SHA-1 */
+        {"3034a11c301a" MGF1 SHA256_ID "a00f" SHA256_ID "a203020120", false},     /* out of order */
+        {"3034a00f" SHA256_ID "a11c301a" MGF1 SHA256_ID "a2030201ff", false},     /* negative */
+        {"3033a00f" SHA256_ID "a11c301a" MGF1 SHA256_ID "a2020200", false},       /* empty */
+        {"3034a00f" SHA256_ID "a11c301a" MGF1 SHA256_ID "a2030401", false},       /* cut */
+        {"3036a00f" SHA256_ID "a11c301a" MGF1 SHA256_ID "a2030201200500", false}, /* more */
+        {"3034a00f" SHA256_ID "a11c301a06092a864886f70d010109" SHA256_ID "a203020120", false},
+        {"3034a00f" SHA256_ID "a11c301a" MGF1 SHA256_ID "a2030201200500", false}, /* behind */
+    };
+    EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
+    unsigned char *rsa = NULL;
+    int len = i2d_PublicKey(key, &rsa);
+    uint8_t room[400];
+    enum sig_algorithm algorithm;
+    struct why why;
+
+    (void)state;
+    assert_true(len > 0);
+    for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+        struct bytes spki = pss_spki(row[i].der, (struct bytes){rsa, (size_t)len}, room);
+        enum leafd_err err = sig_algorithm_of_key(spki, &algorithm, &why);
+
+        if ((err == LEAFD_OK) != row[i].good)
+            fail_msg("row %zu: %s", i, err == LEAFD_OK ? "taken" : why.text);
+        assert_int_equal(err, row[i].good ? LEAFD_OK : LEAFD_CONFIG);
+    }
+    rsa[8] |= 0x80; /* the modulus' sign octet: negative */
+    assert_int_equal(sig_algorithm_of_key(pss_spki("", (struct bytes){rsa, (size_t)len}, room),
+                                          &algorithm, &why),
+                     LEAFD_CONFIG);
+    assert_int_equal(sig_algorithm_of_key(bytes_of("x"), &algorithm, &why), LEAFD_CONFIG);
+    OPENSSL_free(rsa);
+    EVP_PKEY_free(key);
+}
+
+static void algorithms(void **state)
+{
+    (void)state;
+    assert_int_equal(sig_algorithm_max_len(SIG_RSA_SHA256, 2048), 256);
+    assert_int_equal(sig_algorithm_max_len(SIG_RSA_PSS_SHA256, 2049), 257);
+    assert_int_equal(sig_algorithm_max_len(SIG_ECDSA_SHA256, 256), 72);
+    assert_int_equal(sig_algorithm_max_len(SIG_ECDSA_SHA384, 384), 104);
+    assert_int_equal(sig_algorithm_max_len(SIG_ED25519, 0), 64);
+    assert_string_equal(sig_algorithm_name(SIG_RSA_PSS_SHA256), "rsa-pss-sha256");
+    assert_null(sig_algorithm_digest(SIG_ED25519));
+}
+
 static void no_cas(void **state)
 {
     EVP_PKEY *key = recipe_key;
@@ -392,6 +608,10 @@ int main(void)
         cmocka_unit_test(texts_are_refused),
         cmocka_unit_test(other_blocks),
         cmocka_unit_test(key_types),
+        cmocka_unit_test(rsa_padding),
+        cmocka_unit_test(pss_keys),
+        cmocka_unit_test(pss_parameters),
+        cmocka_unit_test(algorithms),
         cmocka_unit_test(no_cas),
         cmocka_unit_test(good_cas),
         cmocka_unit_test(missing_key_id),

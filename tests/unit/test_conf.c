@@ -79,6 +79,7 @@ static void defaults_are_those_of_the_manual(void **state)
     assert_string_equal(conf->ca[0].certificate, "/etc/leafd/ca.pem");
     assert_string_equal(conf->ca[0].key, "pkcs11:token=t;object=ca");
     assert_false(conf->ca_append_root);
+    assert_int_equal(conf->ca_rsa_padding, CONF_RSA_PKCS1);
     assert_null(conf->ca_crl_url);
     assert_null(conf->ca_crl_file);
     assert_int_equal(conf->untrusted, CONF_UNTRUSTED_AUTO);
@@ -133,6 +134,7 @@ static void every_option_is_taken(void **state)
              "  certificate: /x/ca.pem\n"
              "  key: \"pkcs11:token=t\"\n"
              "  append_root: yes\n"
+             "  rsa_padding: pss\n"
              "  crl_url: http://crl.example/ca.crl\n"
              "  crl_file: ca.crl\n"
              "untrusted_ca: {certificate: u.pem, key: \"pkcs11:token=u\"}\n"
@@ -175,6 +177,7 @@ static void every_option_is_taken(void **state)
     assert_int_equal(conf->log_level, LOG_LEVEL_DEBUG);
     assert_string_equal(conf->ca[0].certificate, "/x/ca.pem");
     assert_true(conf->ca_append_root);
+    assert_int_equal(conf->ca_rsa_padding, CONF_RSA_PSS);
     assert_string_equal(conf->ca_crl_url, "http://crl.example/ca.crl");
     assert_string_equal(conf->ca_crl_file, "/etc/leafd/ca.crl");
     assert_int_equal(conf->untrusted, CONF_UNTRUSTED_FILE);

@@ -46,12 +46,15 @@ class Token:
 
 
 class Authority:
-    """A CA: its certificate and the URI of its key."""
+    """A CA: its certificate and the URI of its key. `rsa_padding`: None, or as ca.rsa_padding."""
 
-    def __init__(self, token, folder, label, *options):
-        self.token, self.label = token, label
+    def __init__(self, token, folder, label, *options, rsa_padding=None):
+        self.token, self.label, self.rsa_padding = token, label, rsa_padding
         self.pem_file = folder / f"{label}.pem"
-        done = leafctl(configuration(token, self.pem_file, label), folder, "ca", "init", *options)
+        config = configuration(token, self.pem_file, label)
+        if rsa_padding:
+            config["ca"]["rsa_padding"] = rsa_padding
+        done = leafctl(config, folder, "ca", "init", *options)
         assert done.returncode == 0, done.stdout + done.stderr
         self.cert = x509.load_pem_x509_certificate(self.pem_file.read_bytes())
 
@@ -90,7 +93,7 @@ class Intermediate:
     `end` are days from now. `cert`, `root` and `pem_file` (both, the CA first)."""
 
     def __init__(self, authority, folder, name_constraints=None, key_identifier=True, start=-2, end=900, usage=CA_USAGE):
-        self.token, self.label = authority.token, authority.label
+        self.token, self.label, self.rsa_padding = authority.token, authority.label, authority.rsa_padding
         now = datetime.datetime.utcnow().replace(microsecond=0)
         root_key = ec.generate_private_key(ec.SECP256R1())
         root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Root of the tests")])

@@ -50,11 +50,33 @@ USAGE_BITS = (
     "crl_sign",
 )
 
-SIGNATURE_OIDS = {
-    "rsa": "1.2.840.113549.1.1.11",
-    "ec-p256": "1.2.840.10045.4.3.2",
-    "ec-p384": "1.2.840.10045.4.3.3",
+PSS_OID = "1.2.840.113549.1.1.10"
+SHA256_ID = der.seq(der.oid("2.16.840.1.101.3.4.2.1"), der.NULL)
+# The AlgorithmIdentifier of what a CA signs. RSASSA-PSS: RFC 4055 section 3.1, the trailer left out.
+SIGNATURE_ALGORITHMS = {
+    "rsa": der.seq(der.oid("1.2.840.113549.1.1.11"), der.NULL),
+    "rsa-pss": der.seq(
+        der.oid(PSS_OID),
+        der.seq(
+            der.context(0, SHA256_ID),
+            der.context(1, der.seq(der.oid("1.2.840.113549.1.1.8"), SHA256_ID)),
+            der.context(2, der.integer(32)),
+        ),
+    ),
+    "ec-p256": der.seq(der.oid("1.2.840.10045.4.3.2")),
+    "ec-p384": der.seq(der.oid("1.2.840.10045.4.3.3")),
+    "ed25519": der.seq(der.oid("1.3.101.112")),
 }
+
+
+def signs_with(ca):
+    """What this CA signs with, a word of SIGNATURE_ALGORITHMS. With PSS if it has signed itself so: the
+    key alone does not tell."""
+    kind = key_kind(ca.public_key())
+    if kind.startswith("rsa"):
+        own = ca.issuer == ca.subject and ca.signature_algorithm_oid.dotted_string == PSS_OID
+        return "rsa-pss" if own else "rsa"
+    return kind
 
 
 def key_kind(public_key):
@@ -127,7 +149,13 @@ def unix_time(when):
 
 def assert_signed_by(cert, ca):
     key = ca.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
+    kind = signs_with(ca)
+    if kind == "rsa-pss":
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+        key.verify(cert.signature, cert.tbs_certificate_bytes, pss, hashes.SHA256())
+    elif kind == "ed25519":
+        key.verify(cert.signature, cert.tbs_certificate_bytes)
+    elif kind == "rsa":
         key.verify(cert.signature, cert.tbs_certificate_bytes, padding.PKCS1v15(), hashes.SHA256())
     else:
         digest = hashes.SHA384() if key.curve.name == "secp384r1" else hashes.SHA256()
@@ -142,9 +170,7 @@ def assert_form(whole, ca):
     serial, inner, issuer, validity, subject, spki = fields[1:7]
     assert len(serial.content) == 20 and 0x40 <= serial.content[0] <= 0x7F, serial.content.hex()
     assert inner.whole == outer.whole, "inner and outer algorithm differ"
-    kind = key_kind(ca.public_key())
-    wanted = der.oid(SIGNATURE_OIDS["rsa" if kind.startswith("rsa") else kind])
-    assert inner.whole == der.seq(wanted, *([der.NULL] if kind.startswith("rsa") else [])), inner.whole.hex()
+    assert inner.whole == SIGNATURE_ALGORITHMS[signs_with(ca)], inner.whole.hex()
     assert issuer.whole == ca.subject.public_bytes(), "the issuer is not the CA's subject, octet by octet"
     for moment in validity.children():
         text = moment.content.decode()
