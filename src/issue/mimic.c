@@ -4,6 +4,7 @@
 #include "der/der_reader.h"
 #include "der/oid.h"
 #include "der/x501_name.h"
+#include "policy/deny_list.h"
 
 #include <stdlib.h>
 
@@ -34,16 +35,26 @@ static struct bytes host_subject(const struct name *host, uint8_t room[static MI
     return der_written(&writer);
 }
 
-/* Clients that find no dNSName hold the CN against a CA's constraints on domains (OpenSSL even one
- * that is an address): with such a CA a leaf for addresses alone has none. */
-static bool is_cn_constrained(const struct plan *plan)
+/* Is a common name of an upstream leaf more than the upstream itself would be taken for? */
+static bool is_more_than_upstream(const struct plan *plan)
+{
+    return plan->profile == PROFILE_MIMIC && plan->upstream &&
+           (plan->upstream->has_dns_names || !deny_list_is_empty(plan->deny));
+}
+
+/* Clients that find no dNSName take the CN for one (OpenSSL does), and hold it against a CA's
+ * constraints on domains even where it is an address. So a leaf for addresses alone has no subject
+ * where its CN was no name of the upstream, since dNSNames stood beside it that no leaf gets; nor
+ * where domains are denied, or constrained. */
+static bool must_be_nameless(const struct plan *plan)
 {
     struct plan_names names;
-    bool constrained = ca_constrains(plan->ca, NAME_DNS);
     bool has_dns = false;
 
-    if (!constrained || plan_names(plan, &names) != LEAFD_OK)
-        return constrained;
+    if (!ca_constrains(plan->ca, NAME_DNS) && !is_more_than_upstream(plan))
+        return false;
+    if (plan_names(plan, &names) != LEAFD_OK)
+        return true;
     for (size_t i = 0; i < names.count; i++)
         has_dns |= names.name[i]->kind == NAME_DNS;
     free(names.name);
@@ -59,7 +70,7 @@ struct bytes mimic_subject(const struct plan *plan, uint8_t room[static MIMIC_SU
     else
         subject = host_subject(&plan->host, room);
     if (subject.len <= MIMIC_EMPTY_LEN || x501_name_equal(subject, plan->ca->subject) ||
-        ca_constrains_subject(plan->ca) || is_cn_constrained(plan))
+        ca_constrains_subject(plan->ca) || must_be_nameless(plan))
         return empty_name();
     return subject;
 }

@@ -397,6 +397,7 @@ static enum leafd_err read_san(struct upstream *upstream, struct bytes value, st
     while (der_read_any(&list, &tag, &content, NULL)) {
         struct name *next = &names[upstream->name_count];
 
+        upstream->has_dns_names |= tag == DER_CONTEXT(2);
         if ((tag == DER_CONTEXT(2) && name_of_dns(content, next)) ||
             (tag == DER_CONTEXT(7) && name_of_ip(content, next)))
             upstream->name_count++;

@@ -40,7 +40,8 @@ struct upstream {
     unsigned key_bits;
     struct bytes
         subject; /* rewritten by our rules, whole Name; an empty sequence when nothing is left */
-    size_t name_count; /* checked, lower-cased, duplicates dropped, in their order */
+    bool has_dns_names; /* its SubjectAltName has a dNSName, be it one that no leaf gets */
+    size_t name_count;  /* checked, lower-cased, duplicates dropped, in their order */
     struct name *names;
 };
 

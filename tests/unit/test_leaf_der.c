@@ -349,6 +349,47 @@ static void a_constrained_ca_gets_no_cn_without_a_domain(void **state)
     deny_list_free(deny);
 }
 
+/* A CN is taken for a name wherever no dNSName stands beside it. */
+static void no_cn_stands_in_for_names_that_were_dropped(void **state)
+{
+    struct golden golden;
+    uint8_t room[MIMIC_SUBJECT_ROOM];
+    char *rule = (char *)"denied.example";
+    struct deny_list *deny = NULL;
+
+    (void)state;
+    golden_init(&golden);
+    golden.plan.profile = PROFILE_MIMIC;
+    golden.plan.upstream = &golden.upstream;
+    golden.upstream.name_count = 1;
+    golden.upstream.names = &golden.names[2]; /* an address alone, as in the upstream */
+    assert_int_equal(mimic_subject(&golden.plan, room).len, sizeof(upstream_subject));
+    golden.upstream.has_dns_names = true; /* one that no leaf gets stood beside it */
+    assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
+    golden.upstream.name_count = 3;
+    golden.upstream.names = golden.names; /* and others that leaves get */
+    assert_int_equal(mimic_subject(&golden.plan, room).len, sizeof(upstream_subject));
+
+    /* the host alone, as an address, but with the upstream's subject */
+    golden.plan.host_only = true;
+    golden.plan.host = golden.names[2];
+    assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
+    golden.plan.host_only = false;
+
+    /* what is denied may stand in the CN too */
+    assert_int_equal(deny_list_new(&rule, 1, &deny, NULL), LEAFD_OK);
+    golden.plan.deny = deny;
+    golden.upstream.has_dns_names = false;
+    assert_int_equal(mimic_subject(&golden.plan, room).len, sizeof(upstream_subject));
+    golden.upstream.name_count = 1;
+    golden.upstream.names = &golden.names[2];
+    assert_int_equal(mimic_subject(&golden.plan, room).len, MIMIC_EMPTY_LEN);
+    golden.plan.profile = PROFILE_MINIMAL; /* its CN is the host */
+    golden.plan.host_only = true;
+    assert_true(mimic_subject(&golden.plan, room).len > MIMIC_EMPTY_LEN);
+    deny_list_free(deny);
+}
+
 static void names_may_run_out(void **state)
 {
     struct golden golden;
@@ -679,6 +720,7 @@ int main(void)
         cmocka_unit_test(golden_keys_and_usages),
         cmocka_unit_test(the_issuers_name_is_never_the_subject),
         cmocka_unit_test(a_constrained_ca_gets_no_cn_without_a_domain),
+        cmocka_unit_test(no_cn_stands_in_for_names_that_were_dropped),
         cmocka_unit_test(names_may_run_out),
         cmocka_unit_test(too_little_room_is_told),
         cmocka_unit_test(serials_are_long_positive_and_new),

@@ -482,6 +482,30 @@ static void san_names(void **state)
     }
 }
 
+static void dropped_names_are_remembered(void **state)
+{
+    static const struct {
+        const char *san;
+        bool has_dns_names;
+    } row[] = {
+        {"DNS:a.example", true},
+        {"DNS:*.co.uk,IP:192.0.2.1", true},
+        {"IP:192.0.2.1,email:a@example.org", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(row); i++) {
+        struct bytes der = make_leaf(&(struct recipe){.more = {{"subjectAltName", row[i].san}}});
+        struct upstream *upstream = NULL;
+
+        assert_int_equal(upstream_read(der, &upstream, NULL), LEAFD_OK);
+        assert_int_equal(upstream->name_count, 1);
+        assert_int_equal(upstream->has_dns_names, row[i].has_dns_names);
+        upstream_unref(upstream);
+        free((void *)der.data);
+    }
+}
+
 static struct bytes san_of_count(unsigned count, unsigned differing)
 {
     char *text = malloc(count * 16 + 32);
@@ -783,6 +807,7 @@ int main(void)
         cmocka_unit_test(keys),
         cmocka_unit_test(explicit_curve),
         cmocka_unit_test(san_names),
+        cmocka_unit_test(dropped_names_are_remembered),
         cmocka_unit_test(many_names),
         cmocka_unit_test(common_names),
         cmocka_unit_test(subjects),
