@@ -373,18 +373,21 @@ static void wrap_node(struct edit *edit, int n)
 static void break_length(struct edit *edit, int n)
 {
     const struct node *node = &edit->tree->node[n];
-    const uint8_t longer[HEAD_MAX] = {edit->data[node->at], 0x83, (uint8_t)(node->len >> 16),
-                                      (uint8_t)(node->len >> 8), (uint8_t)node->len};
-    const uint8_t indefinite[2] = {edit->data[node->at] | 0x20, 0x80};
+    const uint8_t longer[] = {edit->data[node->at], 0x83, (uint8_t)(node->len >> 16),
+                              (uint8_t)(node->len >> 8), (uint8_t)node->len};
 
     switch (chance(3)) {
     case 0:
-        splice(edit, node->parent, node->at, node->head, longer, 5);
+        splice(edit, node->parent, node->at, node->head, longer, sizeof(longer));
         break;
     case 1:
-        splice(edit, node->parent, node->at + node->head + node->len, 0, (const uint8_t *)"\0\0",
-               2);
-        replace_octets(edit, node->at, node->head, indefinite, sizeof(indefinite));
+        if (node->len > PIECE_MAX - 4)
+            break;
+        piece[0] = edit->data[node->at] | 0x20;
+        piece[1] = 0x80;
+        memcpy(piece + 2, edit->data + node->at + node->head, node->len);
+        memset(piece + 2 + node->len, 0, 2);
+        put_whole(edit, n, piece, node->len + 4);
         break;
     default:
         edit->data[node->at + node->head - 1] ^= (uint8_t)(1 << chance(8));
