@@ -32,6 +32,12 @@ def point(form, size=64):
     return bytes([form]) + octets(size)
 
 
+def compressed(whole):
+    """The point of this key, of 256 bits, by its x and the last bit of its y."""
+    x_and_y = der.read(whole)[0][1].content[2:]
+    return bytes([2 | x_and_y[63] & 1]) + x_and_y[:32]
+
+
 @family
 def rsa_keys(world):
     def leaf(key):
@@ -66,6 +72,9 @@ def ec_keys(world):
         yield f"key-{kind}", world.leaf(key=f"ec-{kind}")
     yield "key-brainpool384", leaf(point(4, 96), der.oid("1.3.36.3.3.2.8.1.1.11"))
     yield "key-brainpool512", leaf(point(4, 128), der.oid("1.3.36.3.3.2.8.1.1.13"))
+    yield "key-sm2", world.leaf(key="sm2")
+    yield "key-sm2-compressed", leaf(compressed(certs.spki("sm2")), der.oid(certs.SM2_OID))
+    yield "key-sm2-short", leaf(point(4, 63), der.oid(certs.SM2_OID))
     yield "key-brainpool-twisted", leaf(point(4), der.oid("1.3.36.3.3.2.8.1.1.8"))
     yield "key-p192", leaf(point(4, 48), der.oid("1.2.840.10045.3.1.1"))
     yield "key-sect283", leaf(point(4, 72), der.oid("1.3.132.0.16"))
@@ -73,10 +82,9 @@ def ec_keys(world):
     yield "key-curve-explicit", world.leaf(key="ec-explicit")
     yield "key-curve-implicit", leaf(point(4), der.NULL)
     yield "key-curve-absent", leaf(point(4))
-    whole = certs.spki("ec-p256")
-    x_and_y = der.read(whole)[0][1].content[2:]
-    yield "key-ec-compressed", leaf(bytes([2 | x_and_y[63] & 1]) + x_and_y[:32], P256)
-    yield "key-ec-hybrid", leaf(bytes([6 | x_and_y[63] & 1]) + x_and_y, P256)
+    key = certs.spki("ec-p256")
+    yield "key-ec-compressed", leaf(compressed(key), P256)
+    yield "key-ec-hybrid", leaf(bytes([4 | compressed(key)[0]]) + der.read(key)[0][1].content[2:], P256)
     yield "key-ec-infinity", leaf(b"\0", P256)
     yield "key-ec-short", leaf(point(4, 63), P256)
     yield "key-ec-empty", leaf(b"", P256)
