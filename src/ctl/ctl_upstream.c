@@ -8,21 +8,31 @@
 
 enum { FILE_MAX = 1 << 20 };
 
-static const char begin[] = "-----BEGIN CERTIFICATE-----";
-static const char end[] = "-----END CERTIFICATE-----";
+/* As the daemon takes them (wire/request). */
+static const char *const labels[][2] = {
+    {"-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"},
+    {"-----BEGIN X509 CERTIFICATE-----", "-----END X509 CERTIFICATE-----"},
+    {"-----BEGIN TRUSTED CERTIFICATE-----", "-----END TRUSTED CERTIFICATE-----"},
+};
 
 /* Cuts everything but the first block away; false when there is none. */
 static bool first_block(struct bytes *text)
 {
-    const uint8_t *from = memmem(text->data, text->len, begin, sizeof(begin) - 1);
-    const uint8_t *to;
+    struct bytes first = {NULL, 0};
 
-    if (!from)
+    for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++) {
+        size_t end_len = strlen(labels[i][1]);
+        const uint8_t *from = memmem(text->data, text->len, labels[i][0], strlen(labels[i][0]));
+        const uint8_t *to =
+            from ? memmem(from, text->len - (size_t)(from - text->data), labels[i][1], end_len)
+                 : NULL;
+
+        if (to && (!first.data || from < first.data))
+            first = (struct bytes){from, (size_t)(to - from) + end_len};
+    }
+    if (!first.data)
         return false;
-    to = memmem(from, text->len - (size_t)(from - text->data), end, sizeof(end) - 1);
-    if (!to)
-        return false;
-    *text = (struct bytes){from, (size_t)(to - from) + sizeof(end) - 1};
+    *text = first;
     return true;
 }
 

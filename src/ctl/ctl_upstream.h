@@ -6,7 +6,7 @@
 
 #include "wire/request.h"
 
-/* The certificate as it goes into a request: of PEM the first CERTIFICATE block alone, so that a
+/* The certificate as it goes into a request: of PEM the first certificate alone, so that a
  * whole chain in the file still fits. free(ret->data). LEAFD_IO, LEAFD_TOO_LARGE, LEAFD_UNSUPPORTED
  * with a sentence. */
 LEAFD_CHECKED enum leafd_err ctl_upstream_read(const char *path, struct bytes *ret,
