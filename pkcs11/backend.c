@@ -34,10 +34,10 @@ const struct conf_ca *backend_conf_ca(const struct backend *backend, size_t inde
     return index < backend->cas->count ? &backend->conf->ca[index] : &backend->conf->untrusted_ca;
 }
 
-static enum leafd_err choose_ops(const struct conf *conf, const struct backend_ops **ret,
-                                 struct why *why)
+static enum leafd_err choose_ops(const struct conf *conf, const struct conf_token *token,
+                                 const struct backend_ops **ret, struct why *why)
 {
-    if (conf->token_access != CONF_ACCESS_FILE) {
+    if (token->access != CONF_ACCESS_FILE) {
         *ret = &backend_native_ops;
         return LEAFD_OK;
     }
@@ -252,7 +252,7 @@ static enum leafd_err fetch_digests(struct backend *backend, struct why *why)
     return LEAFD_OK;
 }
 
-enum leafd_err backend_open(const struct conf *conf, const struct ca_set *cas,
+enum leafd_err backend_open(const struct conf *conf, size_t token, const struct ca_set *cas,
                             const struct secret *pin, struct backend **ret, struct why *why)
 {
     struct backend *backend = calloc(1, sizeof(*backend));
@@ -261,11 +261,12 @@ enum leafd_err backend_open(const struct conf *conf, const struct ca_set *cas,
     if (!backend)
         goto out;
     backend->conf = conf;
+    backend->token = &conf->token[token];
     backend->cas = cas;
     backend->key_count = cas->count;
     if (conf->untrusted == CONF_UNTRUSTED_FILE && cas->untrusted)
         backend->key_count++;
-    err = choose_ops(conf, &backend->ops, why);
+    err = choose_ops(conf, backend->token, &backend->ops, why);
     if (err != LEAFD_OK)
         goto out;
     err = fetch_digests(backend, why);

@@ -19,16 +19,16 @@ struct backend_counters {
     uint64_t retries;  /* signatures that needed a second session */
 };
 
-/* Loads the module (native) or reads the key files (file), finds exactly one token and one key per
- * CA, logs in, checks each key against its CA certificate and proves it with the challenge. Borrows
- * all arguments for the backend's life.
- * LEAFD_CONFIG: the module file, URI, an ambiguous key, or a key that is not the certificate's;
- * LEAFD_PIN: wrong, missing, locked, or on its last try (C_Login was called at most once);
- * LEAFD_ABSENT: token or key is not there now; LEAFD_TOKEN_UNAVAILABLE: any other failure of the
- * token. The sentence names what is missing and the remedy; *ret is untouched. */
-LEAFD_CHECKED enum leafd_err backend_open(const struct conf *conf, const struct ca_set *cas,
-                                          const struct secret *pin, struct backend **ret,
-                                          struct why *why);
+/* Of conf->token[token]: loads the module (native) or reads the key files (file), finds exactly one
+ * token and one key per CA, logs in, checks each key against its CA certificate and proves it with
+ * the challenge. Borrows all arguments for the backend's life. LEAFD_CONFIG: the module file, URI,
+ * an ambiguous key, or a key that is not the certificate's; LEAFD_PIN: wrong, missing, locked, or
+ * on its last try (C_Login was called at most once); LEAFD_ABSENT: token or key is not there now;
+ * LEAFD_TOKEN_UNAVAILABLE: any other failure of the token. The sentence names what is missing and
+ * the remedy; *ret is untouched. */
+LEAFD_CHECKED enum leafd_err backend_open(const struct conf *conf, size_t token,
+                                          const struct ca_set *cas, const struct secret *pin,
+                                          struct backend **ret, struct why *why);
 void backend_close(struct backend *backend); /* all lanes are closed first; NULL is fine */
 
 /* How many lanes it can carry: min(token.sessions, the token's maximum). At least 1. */

@@ -66,7 +66,7 @@ static void file_close(struct backend *backend)
 
 static unsigned file_lanes(const struct backend *backend)
 {
-    return backend->conf->token_sessions ? backend->conf->token_sessions : 1;
+    return backend->token->sessions ? backend->token->sessions : 1;
 }
 
 static enum leafd_err file_sign_failed(struct why *why)

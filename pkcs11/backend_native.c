@@ -20,9 +20,9 @@ struct native {
     struct token_key *key[BACKEND_KEYS_MAX];
 };
 
-static unsigned sessions_wanted(const struct conf *conf)
+static unsigned sessions_wanted(const struct conf_token *token)
 {
-    return conf->token_sessions ? conf->token_sessions : 1;
+    return token->sessions ? token->sessions : 1;
 }
 
 /* The token of CA number `index`, logged in: found once and shared with the CAs before. */
@@ -43,10 +43,10 @@ static enum leafd_err use_token(struct backend *backend, size_t index, const str
             return LEAFD_OK;
         }
     }
-    err = token_new(native->module, slot, 0, sessions_wanted(backend->conf), &token, why);
+    err = token_new(native->module, slot, 0, sessions_wanted(backend->token), &token, why);
     if (err != LEAFD_OK)
         return err;
-    token->wait_ms = backend->conf->token_timeout_ms;
+    token->wait_ms = backend->token->timeout_ms;
     native->token[native->token_count++] = token;
     err = token_login(token, uri, pin, why);
     if (err == LEAFD_OK)
@@ -93,7 +93,7 @@ static enum leafd_err open_sessions(struct backend *backend, struct why *why)
     enum leafd_err err = LEAFD_OK;
 
     for (size_t i = 0; i < native->token_count; i++)
-        for (unsigned n = 0; n < sessions_wanted(backend->conf) && err == LEAFD_OK; n++)
+        for (unsigned n = 0; n < sessions_wanted(backend->token) && err == LEAFD_OK; n++)
             err = session_pool_grow(native->token[i]->pool, why);
     return err;
 }
@@ -118,7 +118,7 @@ static enum leafd_err native_open(struct backend *backend, const struct secret *
         return err;
     backend->libctx = provider_libctx(native->provider);
     backend->properties = PROVIDER_PROPERTIES;
-    err = token_module_open(backend->conf, &native->module, why);
+    err = token_module_open(backend->token, &native->module, why);
     for (size_t i = 0; i < backend->key_count && err == LEAFD_OK; i++)
         err = use_key(backend, i, pin, why);
     return err == LEAFD_OK ? open_sessions(backend, why) : err;
@@ -144,7 +144,7 @@ static void native_close(struct backend *backend)
 static unsigned native_lanes(const struct backend *backend)
 {
     const struct native *native = backend->impl;
-    unsigned lanes = sessions_wanted(backend->conf);
+    unsigned lanes = sessions_wanted(backend->token);
 
     for (size_t i = 0; i < native->token_count; i++) {
         unsigned limit = session_pool_limit(native->token[i]->pool);

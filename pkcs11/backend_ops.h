@@ -31,6 +31,7 @@ struct backend {
     const struct backend_ops *ops;
     void *impl; /* the backend's own */
     const struct conf *conf;
+    const struct conf_token *token; /* one of conf's */
     const struct ca_set *cas;
     OSSL_LIB_CTX *libctx;   /* where the keys live; NULL: the default one */
     const char *properties; /* the property query that finds their provider; NULL: none */

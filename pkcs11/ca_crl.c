@@ -48,7 +48,7 @@ static enum leafd_err sign(const struct conf *conf, const struct ca_set *cas,
 {
     struct backend *backend = NULL;
     struct backend_lane *lane = NULL;
-    enum leafd_err err = backend_open(conf, cas, pin, &backend, why);
+    enum leafd_err err = backend_open(conf, 0, cas, pin, &backend, why);
 
     if (err == LEAFD_OK)
         err = backend_lane_open(backend, &lane, why);

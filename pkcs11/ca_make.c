@@ -382,7 +382,7 @@ out:
 static enum leafd_err check_options(const struct conf *conf, const struct ca_make_options *options,
                                     struct why *why)
 {
-    if (conf->token_access == CONF_ACCESS_FILE)
+    if (conf->token[0].access == CONF_ACCESS_FILE)
         return fail(why, LEAFD_CONFIG, "token.access: file has no token to make a key in");
     if ((unsigned)options->key >= sizeof(key_rows) / sizeof(key_rows[0]))
         return fail(why, LEAFD_INTERNAL, "unknown key type");
@@ -424,7 +424,7 @@ enum leafd_err ca_make(const struct conf *conf, const struct secret *pin,
                    token_uri_text(uri));
         goto out;
     }
-    err = token_module_open(conf, &module, why);
+    err = token_module_open(&conf->token[0], &module, why);
     if (err != LEAFD_OK)
         goto out;
     err = token_find_slot(module, uri, &slot, why);

@@ -74,12 +74,12 @@ static enum leafd_err open_variable(const char *name, int *ret_fd, struct why *w
     return LEAFD_OK;
 }
 
-enum leafd_err pin_open(const struct conf *conf, int *ret_fd, struct why *why)
+enum leafd_err pin_open(const struct conf_token *token, int *ret_fd, struct why *why)
 {
-    if (conf->pin_file)
-        return open_file(conf->pin_file, ret_fd, why);
-    if (conf->pin_env)
-        return open_variable(conf->pin_env, ret_fd, why);
+    if (token->pin_file)
+        return open_file(token->pin_file, ret_fd, why);
+    if (token->pin_env)
+        return open_variable(token->pin_env, ret_fd, why);
     *ret_fd = -1;
     return LEAFD_OK;
 }

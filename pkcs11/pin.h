@@ -14,6 +14,6 @@ enum { PIN_MAX = 255 };
  * can be read only once (a pipe, or the variable, which is overwritten in our environment). -1 when
  * no source is configured (a URI's own pin-source or pin-value, or a token without a PIN).
  * LEAFD_CONFIG with a sentence when the source cannot be opened. */
-LEAFD_CHECKED enum leafd_err pin_open(const struct conf *conf, int *ret_fd, struct why *why);
+LEAFD_CHECKED enum leafd_err pin_open(const struct conf_token *token, int *ret_fd, struct why *why);
 /* Reads it. LEAFD_CONFIG: empty, too long, or with a NUL. */
 LEAFD_CHECKED enum leafd_err pin_read(int fd, struct secret *ret, struct why *why);

@@ -45,6 +45,7 @@ struct job {
 
 struct signer_process {
     const struct conf *conf;
+    size_t token;           /* of conf's: the one that is ours */
     struct ca_set *cas;     /* as configured: what the backend opens */
     struct ca_set *all_cas; /* with the untrusted CA in memory: what is signed for */
     EVP_PKEY *untrusted_key;
@@ -359,7 +360,8 @@ static enum leafd_err open_token(struct signer_process *process, struct why *why
     bool all = false;
     enum leafd_err err;
 
-    err = backend_open(process->conf, process->cas, &process->pin, &process->backend, why);
+    err = backend_open(process->conf, process->token, process->cas, &process->pin,
+                       &process->backend, why);
     if (err != LEAFD_OK)
         return err;
     backend_count(process->backend, &counters);
@@ -688,9 +690,9 @@ static void *reader_run(void *arg)
 
 /* ---- life ---- */
 
-enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas, struct secret *pin,
-                                  bool pin_blocked, signer_pin_fn pin_refused, void *ctx,
-                                  struct signer_process **ret, struct why *why)
+enum leafd_err signer_process_new(const struct conf *conf, size_t token, struct ca_set *cas,
+                                  struct secret *pin, bool pin_blocked, signer_pin_fn pin_refused,
+                                  void *ctx, struct signer_process **ret, struct why *why)
 {
     struct signer_process *process = calloc(1, sizeof(*process));
     enum leafd_err err;
@@ -698,6 +700,7 @@ enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas, s
     if (!process)
         return LEAFD_NOMEM;
     process->conf = conf;
+    process->token = token;
     process->cas = ca_set_ref(cas);
     process->pin = *pin;
     *pin = SECRET_EMPTY;

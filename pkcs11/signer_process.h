@@ -18,13 +18,15 @@ struct signer_process;
  * not be called again in this process, and must not be in the next. */
 typedef void (*signer_pin_fn)(void *ctx);
 
-/* `cas` are the configured CAs (references are taken), `conf` is borrowed, `pin` is taken over (may
- * be empty). `pin_blocked`: the token refused this PIN before, so nothing is opened. Makes the
- * untrusted CA if the configuration says auto. Opens nothing yet. */
-LEAFD_CHECKED enum leafd_err signer_process_new(const struct conf *conf, struct ca_set *cas,
-                                                struct secret *pin, bool pin_blocked,
-                                                signer_pin_fn pin_refused, void *ctx,
-                                                struct signer_process **ret, struct why *why);
+/* `cas` are the configured CAs (references are taken), `conf` is borrowed, `token` says
+ * which of its tokens is opened, `pin` is taken over (may be empty). `pin_blocked`: the token
+ * refused this PIN before, so nothing is opened. Makes the untrusted CA if the configuration says
+ * auto. Opens nothing yet. */
+LEAFD_CHECKED enum leafd_err signer_process_new(const struct conf *conf, size_t token,
+                                                struct ca_set *cas, struct secret *pin,
+                                                bool pin_blocked, signer_pin_fn pin_refused,
+                                                void *ctx, struct signer_process **ret,
+                                                struct why *why);
 /* Gives it a front to serve: our end of a SOCK_SEQPACKET pair, taken. Several may be served at
  * once; one that ends is forgotten. */
 void signer_process_serve(struct signer_process *process, int fd);

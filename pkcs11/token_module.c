@@ -109,10 +109,10 @@ const char *ckr_name(CK_RV rv)
 
 /* A token that is opened again finds its variables set: there may be threads by then, and setenv
  * would pull the text from under them. */
-static enum leafd_err set_environment(const struct conf *conf, struct why *why)
+static enum leafd_err set_environment(const struct conf_token *token, struct why *why)
 {
-    for (size_t i = 0; i < conf->token_env_count; i++) {
-        const struct conf_env *env = &conf->token_env[i];
+    for (size_t i = 0; i < token->env_count; i++) {
+        const struct conf_env *env = &token->env[i];
         const char *there = getenv(env->name);
 
         if (there && strcmp(there, env->value) == 0)
@@ -174,7 +174,7 @@ static enum leafd_err initialize(struct token_module *module, const char *path, 
     return LEAFD_OK;
 }
 
-enum leafd_err token_module_open(const struct conf *conf, struct token_module **ret,
+enum leafd_err token_module_open(const struct conf_token *token, struct token_module **ret,
                                  struct why *why)
 {
     struct token_module *module = calloc(1, sizeof(*module));
@@ -183,13 +183,13 @@ enum leafd_err token_module_open(const struct conf *conf, struct token_module **
     if (!module)
         return LEAFD_NOMEM;
     pthread_mutex_init(&module->lock, NULL);
-    err = set_environment(conf, why);
+    err = set_environment(token, why);
     if (err != LEAFD_OK)
         goto out;
-    err = load(conf->token_module, &module->f, why);
+    err = load(token->module, &module->f, why);
     if (err != LEAFD_OK)
         goto out;
-    err = initialize(module, conf->token_module, why);
+    err = initialize(module, token->module, why);
     if (err != LEAFD_OK)
         goto out;
 

@@ -21,8 +21,8 @@ struct token_module {
 /* Sets conf's token.env in our environment (so before there are threads), loads token.module and
  * initialises it. LEAFD_CONFIG: no such file, or not a PKCS#11 module; LEAFD_TOKEN_UNAVAILABLE: it
  * does not initialise. */
-LEAFD_CHECKED enum leafd_err token_module_open(const struct conf *conf, struct token_module **ret,
-                                               struct why *why);
+LEAFD_CHECKED enum leafd_err token_module_open(const struct conf_token *token,
+                                               struct token_module **ret, struct why *why);
 /* C_Finalize. The library itself stays loaded: modules leave threads and exit handlers behind that
  * would run into unmapped pages, and ASan could not name what leaked in them. NULL is fine. */
 void token_module_close(struct token_module *module);

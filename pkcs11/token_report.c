@@ -74,7 +74,7 @@ enum leafd_err token_list(const struct conf *conf, struct token_description **re
     CK_SLOT_ID *slots = NULL;
     size_t slot_count = 0;
     size_t count = 0;
-    enum leafd_err err = token_module_open(conf, &module, why);
+    enum leafd_err err = token_module_open(&conf->token[0], &module, why);
 
     if (err != LEAFD_OK)
         goto out;
@@ -181,7 +181,7 @@ enum leafd_err token_test(const struct conf *conf, const struct ca_set *cas,
     struct backend_counters counters;
     struct backend *backend;
     unsigned last = 0;
-    enum leafd_err err = backend_open(conf, cas, pin, &backend, why);
+    enum leafd_err err = backend_open(conf, 0, cas, pin, &backend, why);
 
     if (err != LEAFD_OK)
         return err;

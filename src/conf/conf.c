@@ -585,8 +585,8 @@ static enum leafd_err read_env(const struct reader *reader, const struct setting
 
     if (err != LEAFD_OK || count == 0)
         return err;
-    conf->token_env = calloc(count, sizeof(*conf->token_env));
-    if (!conf->token_env)
+    conf->token[0].env = calloc(count, sizeof(*conf->token[0].env));
+    if (!conf->token[0].env)
         return LEAFD_NOMEM;
     for (size_t i = 0; i < count; i++) {
         const yaml_node_pair_t *pair = &setting->node->data.mapping.pairs.start[i];
@@ -605,13 +605,13 @@ static enum leafd_err read_env(const struct reader *reader, const struct setting
         if (!is_variable(name_text))
             return bad_setting(reader, &name, key, "has a key that is no name of a variable");
         for (size_t j = 0; j < i; j++) {
-            if (strcmp(conf->token_env[j].name, name_text) == 0)
+            if (strcmp(conf->token[0].env[j].name, name_text) == 0)
                 return bad_setting(reader, &name, key, "names a variable twice");
         }
-        conf->token_env_count = i + 1;
-        err = set_text(&conf->token_env[i].name, name_text);
+        conf->token[0].env_count = i + 1;
+        err = set_text(&conf->token[0].env[i].name, name_text);
         if (err == LEAFD_OK)
-            err = set_text(&conf->token_env[i].value, value_text);
+            err = set_text(&conf->token[0].env[i].value, value_text);
         if (err != LEAFD_OK)
             return err;
     }
@@ -877,7 +877,7 @@ static enum leafd_err check_ca_key(const struct reader *reader, const char *name
         return bad_setting(reader, setting, name,
                            "must not hold the PIN, since every process of leafd reads this file; "
                            "put it into token.pin_file");
-    if (reader->conf->token_access != CONF_ACCESS_FILE)
+    if (reader->conf->token[0].access != CONF_ACCESS_FILE)
         return is_uri ? LEAFD_OK
                       : bad_setting(reader, setting, name,
                                     "must be a URI, such as \"pkcs11:token=leafd;object=ca;"
@@ -960,13 +960,14 @@ static enum leafd_err check_whole(const struct reader *reader)
     enum leafd_err err;
 
     conf->ca_count = 1;
-    if (conf->token_access != CONF_ACCESS_FILE && !conf->token_module)
+    conf->token_count = 1;
+    if (conf->token[0].access != CONF_ACCESS_FILE && !conf->token[0].module)
         return bad(reader, NULL, 0, "token.module",
                    "is missing; for example: /usr/lib/softhsm/libsofthsm2.so");
-    if (conf->pin_file && conf->pin_env)
+    if (conf->token[0].pin_file && conf->token[0].pin_env)
         return bad_setting(reader, setting_of(reader, "token.pin_env"), "token.pin_env",
                            "and token.pin_file exclude each other; keep one");
-    if (conf->pin_env && !is_variable(conf->pin_env))
+    if (conf->token[0].pin_env && !is_variable(conf->token[0].pin_env))
         return bad_setting(reader, setting_of(reader, "token.pin_env"), "token.pin_env",
                            "is no name of an environment variable");
     if ((err = check_ca_key(reader, "ca.key", &conf->ca[0].key)) != LEAFD_OK)
@@ -1046,6 +1047,18 @@ static void ca_clear(struct conf_ca *ca)
     free(ca->key);
 }
 
+static void token_clear(struct conf_token *token)
+{
+    for (size_t i = 0; i < token->env_count; i++) {
+        free(token->env[i].name);
+        free(token->env[i].value);
+    }
+    free(token->module);
+    free(token->env);
+    free(token->pin_file);
+    free(token->pin_env);
+}
+
 static void listen_clear(struct conf_listen *listen)
 {
     free(listen->path);
@@ -1062,10 +1075,8 @@ void conf_free(struct conf *conf)
         listen_clear(&conf->listen[i]);
     for (size_t i = 0; i < CONF_CA_MAX; i++)
         ca_clear(&conf->ca[i]);
-    for (size_t i = 0; i < conf->token_env_count; i++) {
-        free(conf->token_env[i].name);
-        free(conf->token_env[i].value);
-    }
+    for (size_t i = 0; i < CONF_TOKEN_MAX; i++)
+        token_clear(&conf->token[i]);
     for (size_t i = 0; i < conf->deny_count; i++)
         free(conf->deny[i]);
     ca_clear(&conf->untrusted_ca);
@@ -1076,10 +1087,6 @@ void conf_free(struct conf *conf)
     free(conf->user_signer);
     free(conf->ca_crl_url);
     free(conf->ca_crl_file);
-    free(conf->token_module);
-    free(conf->token_env);
-    free(conf->pin_file);
-    free(conf->pin_env);
     free(conf->deny);
     free(conf->control_socket);
     free(conf->admin_unix);

@@ -11,7 +11,13 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
-enum { CONF_CA_MAX = 8, CONF_LISTEN_MAX = 32, CONF_FILE_MAX = 1 << 20, CONF_URL_MAX = 512 };
+enum {
+    CONF_CA_MAX = 8,
+    CONF_TOKEN_MAX = 8,
+    CONF_LISTEN_MAX = 32,
+    CONF_FILE_MAX = 1 << 20,
+    CONF_URL_MAX = 512
+};
 
 enum conf_leaf_key { CONF_LEAF_KEY_COMPATIBLE, CONF_LEAF_KEY_UPSTREAM, CONF_LEAF_KEY_TYPE };
 enum conf_self_signed {
@@ -58,6 +64,17 @@ struct conf_env { /* one variable for the module's process */
     char *value;
 };
 
+struct conf_token { /* one way to the CA keys: a module, what it needs, and the token behind it */
+    enum conf_access access;
+    char *module; /* absolute path */
+    struct conf_env *env;
+    size_t env_count;
+    char *pin_file;    /* absolute path, or NULL */
+    char *pin_env;     /* name of a variable, or NULL */
+    unsigned sessions; /* lanes at most */
+    int64_t timeout_ms;
+};
+
 struct conf {
     char *file; /* where it came from, for messages: a path or "LEAFD_CONFIG" */
     char *dir;  /* what relative paths are relative to */
@@ -75,20 +92,14 @@ struct conf {
     size_t ca_count;
     bool ca_append_root;
     enum conf_rsa_padding ca_rsa_padding; /* of the configured CAs, not of the untrusted one */
-    char *ca_crl_url;  /* NULL: no CRL distribution point */
-    char *ca_crl_file; /* absolute path of the CRL in DER, or NULL */
+    char *ca_crl_url;                     /* NULL: no CRL distribution point */
+    char *ca_crl_file;                    /* absolute path of the CRL in DER, or NULL */
     enum conf_untrusted untrusted;
     struct conf_ca untrusted_ca; /* CONF_UNTRUSTED_FILE */
 
-    enum conf_access token_access;
-    char *token_module; /* absolute path */
-    struct conf_env *token_env;
-    size_t token_env_count;
-    char *pin_file;          /* absolute path, or NULL */
-    char *pin_env;           /* name of a variable, or NULL */
-    unsigned token_sessions; /* lanes at most */
-    int64_t token_timeout_ms;
-    double signer_max_rate; /* signatures per second; 0: no limit */
+    struct conf_token token[CONF_TOKEN_MAX]; /* all hold the same CA keys */
+    size_t token_count;                      /* at least 1 */
+    double signer_max_rate;                  /* signatures per second; 0: no limit */
 
     int64_t leaf_lifetime_sec;
     enum conf_leaf_key leaf_key;

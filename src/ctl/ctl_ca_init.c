@@ -48,7 +48,7 @@ static enum leafd_err init(const struct conf *conf, const struct ca_make_options
     struct stat status;
     enum leafd_err err;
 
-    if (conf->token_access == CONF_ACCESS_FILE)
+    if (conf->token[0].access == CONF_ACCESS_FILE)
         return fail(why, LEAFD_CONFIG, "token.access is file: ca init makes keys in tokens");
     if (lstat(target, &status) == 0)
         return fail(why, LEAFD_CONFIG,

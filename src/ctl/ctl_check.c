@@ -106,19 +106,20 @@ static void find_token(struct findings *to, const struct conf *conf)
 {
     struct stat status;
 
-    if (conf->token_access == CONF_ACCESS_FILE) {
+    if (conf->token[0].access == CONF_ACCESS_FILE) {
         for (size_t i = 0; i < conf->ca_count; i++)
             find_secret(to, "ca.key", conf->ca[i].key);
         return;
     }
-    (void)find_file(to, "token.module", conf->token_module, &status);
-    if (conf->pin_file)
-        find_secret(to, "token.pin_file", conf->pin_file);
-    if (conf->pin_env && (!getenv(conf->pin_env) || !*getenv(conf->pin_env)))
-        find(to, false, "token.pin_env: the variable %s is not set here", conf->pin_env);
-    for (size_t i = 0; i < conf->token_env_count; i++) {
-        if (strcmp(conf->token_env[i].name, "SOFTHSM2_CONF") == 0)
-            (void)find_file(to, "token.env: SOFTHSM2_CONF", conf->token_env[i].value, &status);
+    (void)find_file(to, "token.module", conf->token[0].module, &status);
+    if (conf->token[0].pin_file)
+        find_secret(to, "token.pin_file", conf->token[0].pin_file);
+    if (conf->token[0].pin_env &&
+        (!getenv(conf->token[0].pin_env) || !*getenv(conf->token[0].pin_env)))
+        find(to, false, "token.pin_env: the variable %s is not set here", conf->token[0].pin_env);
+    for (size_t i = 0; i < conf->token[0].env_count; i++) {
+        if (strcmp(conf->token[0].env[i].name, "SOFTHSM2_CONF") == 0)
+            (void)find_file(to, "token.env: SOFTHSM2_CONF", conf->token[0].env[i].value, &status);
     }
 }
 
@@ -284,8 +285,8 @@ static int tell(const struct conf *conf, const struct findings *findings)
         ctl_print_row(i == 0 ? "Listens at" : "", conf->listen[i].text);
     ctl_print_row("CA certificate", conf->ca[0].certificate);
     print_key(conf);
-    if (conf->token_module)
-        ctl_print_row("Token module", conf->token_module);
+    if (conf->token[0].module)
+        ctl_print_row("Token module", conf->token[0].module);
     if (geteuid() == 0) {
         ctl_print_row("Front runs as", conf->user_front);
         ctl_print_row("Signer runs as", conf->user_signer);

@@ -35,13 +35,13 @@ struct ctl_child_plan {
 /* As the signer role prepares itself. */
 static enum leafd_err become_signer(const struct ctl_child_plan *plan, struct why *why)
 {
-    const struct conf *conf = plan->conf;
+    const struct conf_token *token = &plan->conf->token[0];
     static const struct sandbox_limits limits = {4096, 8 << 20};
 
-    for (size_t i = 0; i < conf->token_env_count; i++) {
-        if (setenv(conf->token_env[i].name, conf->token_env[i].value, 1) == -1)
-            return fail(why, LEAFD_CONFIG, "token.env: cannot set %.64s: %s",
-                        conf->token_env[i].name, strerror(errno));
+    for (size_t i = 0; i < token->env_count; i++) {
+        if (setenv(token->env[i].name, token->env[i].value, 1) == -1)
+            return fail(why, LEAFD_CONFIG, "token.env: cannot set %.64s: %s", token->env[i].name,
+                        strerror(errno));
     }
     return sandbox_enter(&plan->user, &limits, plan->parent, why);
 }
@@ -165,7 +165,7 @@ enum leafd_err ctl_child_run(const struct conf *conf, unsigned needs, ctl_child_
     if (err != LEAFD_OK)
         return fail_in(why, err, "user.signer");
     if (needs & CTL_CHILD_PIN)
-        err = pin_open(conf, &plan.pin_fd, why);
+        err = pin_open(&conf->token[0], &plan.pin_fd, why);
     if (err == LEAFD_OK)
         err = run(&plan, ret_result, why);
     if (plan.pin_fd != -1)

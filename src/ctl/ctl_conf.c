@@ -15,7 +15,7 @@ static enum leafd_err load(const struct ctl *ctl, struct bytes text, const char 
 
     if (err != LEAFD_OK)
         return err;
-    if (conf->token_access == CONF_ACCESS_FILE && !ctl->insecure_file_key) {
+    if (conf->token[0].access == CONF_ACCESS_FILE && !ctl->insecure_file_key) {
         conf_free(conf);
         return fail(why, LEAFD_CONFIG,
                     "token.access: file keeps the CA key in a file; only --insecure-file-key on "

@@ -116,7 +116,7 @@ static int list_print(const struct ctl *ctl, struct bytes result)
 /* Needs a module; says so for a configuration with a key file. */
 static enum leafd_err check_access(const struct conf *conf, struct why *why)
 {
-    if (conf->token_access == CONF_ACCESS_FILE)
+    if (conf->token[0].access == CONF_ACCESS_FILE)
         return fail(why, LEAFD_CONFIG, "token.access is file: there is no token");
     return LEAFD_OK;
 }

@@ -13,10 +13,10 @@
 /* Once told to stop: the front has gone before us, so little can be queued. */
 enum { STOP_ANSWERING_MS = 500 };
 
-static enum leafd_err env_set(const struct conf *conf, struct why *why)
+static enum leafd_err env_set(const struct conf_token *token, struct why *why)
 {
-    for (size_t i = 0; i < conf->token_env_count; i++) {
-        const struct conf_env *env = &conf->token_env[i];
+    for (size_t i = 0; i < token->env_count; i++) {
+        const struct conf_env *env = &token->env[i];
 
         if (setenv(env->name, env->value, 1) == -1)
             return fail(why, LEAFD_CONFIG, "token.env: cannot set %.64s: %s", env->name,
@@ -37,7 +37,7 @@ static enum leafd_err signer_make(struct role_start *start, struct signer_proces
                                   struct why *why)
 {
     struct secret pin = SECRET_EMPTY;
-    enum leafd_err err = env_set(start->conf, why);
+    enum leafd_err err = env_set(&start->conf->token[0], why);
 
     if (err == LEAFD_OK && start->pin != -1) {
         err = pin_read(start->pin, &pin, why);
@@ -45,7 +45,7 @@ static enum leafd_err signer_make(struct role_start *start, struct signer_proces
         start->pin = -1;
     }
     if (err == LEAFD_OK)
-        err = signer_process_new(start->conf, start->cas, &pin, start->pin_blocked, pin_refused,
+        err = signer_process_new(start->conf, 0, start->cas, &pin, start->pin_blocked, pin_refused,
                                  start, ret, why);
     secret_clear(&pin);
     return err;

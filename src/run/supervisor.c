@@ -166,7 +166,7 @@ static enum leafd_err say_pin(struct supervisor *supervisor, int channel, struct
     int fd = supervisor->pin_kept;
 
     if (fd == -1) {
-        err = pin_open(supervisor->conf, &fd, why);
+        err = pin_open(&supervisor->conf->token[0], &fd, why);
         if (err != LEAFD_OK || fd == -1)
             return err;
         if (fcntl(fd, F_GET_SEALS) > 0)
@@ -444,7 +444,7 @@ static enum leafd_err conf_read(const struct supervisor_options *options, struct
     err = conf_find(options->config, &text, &file, &dir, why);
     if (err == LEAFD_OK)
         err = conf_load(text, file, dir, options->overrides, options->override_count, &conf, why);
-    if (err == LEAFD_OK && conf->token_access == CONF_ACCESS_FILE && !options->insecure_file_key)
+    if (err == LEAFD_OK && conf->token[0].access == CONF_ACCESS_FILE && !options->insecure_file_key)
         err = fail(why, LEAFD_CONFIG,
                    "token.access: file keeps the CA key in a file; only --insecure-file-key on the "
                    "command line allows that, for tests");

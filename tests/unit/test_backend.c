@@ -193,11 +193,11 @@ static int fixture_new(void **state)
     fixture->conf = (struct conf){
         .ca_count = 1,
         .ca = {{(char *)"ca.pem", fixture->uri}},
-        .token_module = all.module,
-        .token_env = &fixture->env,
-        .token_env_count = 1,
-        .token_sessions = 4,
-        .token_timeout_ms = 5000,
+        .token[0].module = all.module,
+        .token[0].env = &fixture->env,
+        .token[0].env_count = 1,
+        .token[0].sessions = 4,
+        .token[0].timeout_ms = 5000,
     };
     *state = fixture;
     return 0;
@@ -268,7 +268,7 @@ static unsigned long counter(const char *name)
 static enum leafd_err open_backend(struct fixture *fixture)
 {
     fixture->why.text[0] = '\0';
-    return backend_open(&fixture->conf, fixture->cas, &fixture->pin, &fixture->backend,
+    return backend_open(&fixture->conf, 0, fixture->cas, &fixture->pin, &fixture->backend,
                         &fixture->why);
 }
 
@@ -415,7 +415,7 @@ static struct backend_counters count(struct fixture *fixture)
 static void file_conf(struct fixture *fixture, enum key key, enum key ca)
 {
     set_ca(fixture, ca);
-    fixture->conf.token_access = CONF_ACCESS_FILE;
+    fixture->conf.token[0].access = CONF_ACCESS_FILE;
     fixture->conf.insecure_file_key = true;
     fixture->conf.ca[0].key = all.key_path[key];
 }
@@ -755,15 +755,15 @@ static void test_module_errors(void **state)
     struct fixture *fixture = *state;
 
     simple(fixture, KEY_P256, "");
-    fixture->conf.token_module = NULL;
+    fixture->conf.token[0].module = NULL;
     must_fail(fixture, LEAFD_CONFIG, "token.module");
-    fixture->conf.token_module = (char *)"/nonexistent/module.so";
+    fixture->conf.token[0].module = (char *)"/nonexistent/module.so";
     must_fail(fixture, LEAFD_CONFIG, "/nonexistent/module.so");
-    fixture->conf.token_module = all.control;
+    fixture->conf.token[0].module = all.control;
     must_fail(fixture, LEAFD_CONFIG, "cannot load");
-    fixture->conf.token_module = (char *)"libcmocka.so.0";
+    fixture->conf.token[0].module = (char *)"libcmocka.so.0";
     must_fail(fixture, LEAFD_CONFIG, "libcmocka.so.0");
-    fixture->conf.token_module = all.module;
+    fixture->conf.token[0].module = all.module;
     simple(fixture, KEY_P256, "fail.C_Initialize = CKR_GENERAL_ERROR");
     must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "C_Initialize: CKR_GENERAL_ERROR");
     simple(fixture, KEY_P256, "fail.C_GetSlotList = CKR_DEVICE_ERROR");
@@ -846,7 +846,7 @@ static void test_uri_errors_come_first(void **state)
 
     simple(fixture, KEY_P256, "");
     snprintf(fixture->uri, sizeof(fixture->uri), "pkcs11:token=leafd;object=ca;object=ca");
-    fixture->conf.token_module = (char *)"/nonexistent/module.so";
+    fixture->conf.token[0].module = (char *)"/nonexistent/module.so";
     must_fail(fixture, LEAFD_CONFIG, "twice");
 }
 
@@ -1410,7 +1410,7 @@ static bool softhsm_conf(struct fixture *fixture, char *softhsm_file, size_t siz
     assert_int_equal(system(command), 0); /* again: changes nothing */
     snprintf(softhsm_file, size, "%s/softhsm/softhsm2.conf", dir);
     fixture->env = (struct conf_env){(char *)"SOFTHSM2_CONF", softhsm_file};
-    fixture->conf.token_module = (char *)(uintptr_t)module;
+    fixture->conf.token[0].module = (char *)(uintptr_t)module;
     snprintf(command, sizeof(command), "%s/softhsm/pin", dir);
     fd = open(command, O_RDONLY);
     assert_true(fd != -1);

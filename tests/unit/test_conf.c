@@ -83,11 +83,11 @@ static void defaults_are_those_of_the_manual(void **state)
     assert_null(conf->ca_crl_url);
     assert_null(conf->ca_crl_file);
     assert_int_equal(conf->untrusted, CONF_UNTRUSTED_AUTO);
-    assert_int_equal(conf->token_access, CONF_ACCESS_AUTO);
-    assert_null(conf->pin_file);
-    assert_null(conf->pin_env);
-    assert_int_equal(conf->token_sessions, 16);
-    assert_int_equal(conf->token_timeout_ms, 2000);
+    assert_int_equal(conf->token[0].access, CONF_ACCESS_AUTO);
+    assert_null(conf->token[0].pin_file);
+    assert_null(conf->token[0].pin_env);
+    assert_int_equal(conf->token[0].sessions, 16);
+    assert_int_equal(conf->token[0].timeout_ms, 2000);
     assert_true(conf->signer_max_rate == 0);
     assert_int_equal(conf->leaf_lifetime_sec, 90 * 86400);
     assert_int_equal(conf->leaf_key, CONF_LEAF_KEY_COMPATIBLE);
@@ -183,14 +183,14 @@ static void every_option_is_taken(void **state)
     assert_int_equal(conf->untrusted, CONF_UNTRUSTED_FILE);
     assert_string_equal(conf->untrusted_ca.certificate, "/etc/leafd/u.pem");
     assert_string_equal(conf->untrusted_ca.key, "pkcs11:token=u");
-    assert_int_equal(conf->token_access, CONF_ACCESS_NATIVE);
-    assert_string_equal(conf->token_module, "/etc/leafd/m.so");
-    assert_int_equal(conf->token_env_count, 2);
-    assert_string_equal(conf->token_env[0].name, "SOFTHSM2_CONF");
-    assert_string_equal(conf->token_env[1].value, "");
-    assert_string_equal(conf->pin_env, "TOKEN_PIN");
-    assert_int_equal(conf->token_sessions, 4);
-    assert_int_equal(conf->token_timeout_ms, 1500);
+    assert_int_equal(conf->token[0].access, CONF_ACCESS_NATIVE);
+    assert_string_equal(conf->token[0].module, "/etc/leafd/m.so");
+    assert_int_equal(conf->token[0].env_count, 2);
+    assert_string_equal(conf->token[0].env[0].name, "SOFTHSM2_CONF");
+    assert_string_equal(conf->token[0].env[1].value, "");
+    assert_string_equal(conf->token[0].pin_env, "TOKEN_PIN");
+    assert_int_equal(conf->token[0].sessions, 4);
+    assert_int_equal(conf->token[0].timeout_ms, 1500);
     assert_true(conf->signer_max_rate == 12.5);
     assert_int_equal(conf->leaf_lifetime_sec, 2 * 86400);
     assert_int_equal(conf->leaf_key, CONF_LEAF_KEY_TYPE);
@@ -442,7 +442,7 @@ static void key_files_are_paths(void **state)
 
     (void)state;
     assert_string_equal(conf->ca[0].key, "/etc/leafd/ca-key.pem");
-    assert_int_equal(conf->token_access, CONF_ACCESS_FILE);
+    assert_int_equal(conf->token[0].access, CONF_ACCESS_FILE);
     assert_false(conf->insecure_file_key);
     conf_free(conf);
 }
@@ -503,7 +503,7 @@ static void overrides_stand_over_the_file(void **state)
     assert_int_equal(conf->deny_count, 1);
     assert_int_equal(conf->untrusted, CONF_UNTRUSTED_NONE);
     assert_int_equal(conf->admin_address_len, 0);
-    assert_int_equal(conf->token_env_count, 1);
+    assert_int_equal(conf->token[0].env_count, 1);
     assert_string_equal(conf->ca[0].key, "pkcs11:token=other;object=x");
     conf_free(conf);
     for (size_t i = 0; i < COUNT(bad); i++) {
@@ -670,8 +670,8 @@ static void the_sample_is_a_configuration(void **state)
         snprintf(key, sizeof(key), "%s:", dot ? dot + 1 : schema_rows[i].name);
         assert_non_null(strstr(sample, key));
     }
-    assert_string_equal(conf->pin_file, "/etc/leafd/pin");
-    assert_int_equal(conf->token_sessions, 16);
+    assert_string_equal(conf->token[0].pin_file, "/etc/leafd/pin");
+    assert_int_equal(conf->token[0].sessions, 16);
     assert_int_equal(conf->leaf_lifetime_sec, 90 * 86400);
     assert_int_equal(conf->listen[0].allow_from_count, 2);
     conf_free(conf);

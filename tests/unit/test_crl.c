@@ -226,7 +226,7 @@ static void made_with_the_cas_key(void **state)
     struct bytes cert = make_ca("Test CA", key, clock_wall_sec());
     struct conf conf = {.ca = {{.certificate = (char *)"ca.pem", .key = path}},
                         .ca_count = 1,
-                        .token_access = CONF_ACCESS_FILE,
+                        .token[0].access = CONF_ACCESS_FILE,
                         .insecure_file_key = true};
     struct ca_crl_options options = {0};
     struct bytes first;

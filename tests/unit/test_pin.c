@@ -37,12 +37,12 @@ static void put(const char *data, size_t len)
 /* What pin_read makes of these bytes; `pin` is the caller's to clear. */
 static enum leafd_err read_bytes(const char *data, size_t len, struct secret *pin, struct why *why)
 {
-    struct conf conf = {.pin_file = path};
+    struct conf_token token = {.pin_file = path};
     enum leafd_err err;
     int fd;
 
     put(data, len);
-    assert_int_equal(pin_open(&conf, &fd, why), LEAFD_OK);
+    assert_int_equal(pin_open(&token, &fd, why), LEAFD_OK);
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     err = pin_read(fd, pin, why);
     close(fd);
@@ -102,30 +102,30 @@ static void bad_pins_are_refused(void **state)
 
 static void a_source_that_cannot_be_opened(void **state)
 {
-    struct conf conf = {.pin_file = (char *)"/nonexistent/pin"};
+    struct conf_token token = {.pin_file = (char *)"/nonexistent/pin"};
     struct why why = {""};
     int fd = 77;
 
     (void)state;
-    assert_int_equal(pin_open(&conf, &fd, &why), LEAFD_CONFIG);
+    assert_int_equal(pin_open(&token, &fd, &why), LEAFD_CONFIG);
     assert_non_null(strstr(why.text, "/nonexistent/pin"));
-    conf.pin_file = (char *)"/tmp";
-    assert_int_equal(pin_open(&conf, &fd, &why), LEAFD_CONFIG);
-    conf = (struct conf){.pin_env = (char *)"LEAFD_TEST_NO_SUCH_PIN"};
-    assert_int_equal(pin_open(&conf, &fd, &why), LEAFD_CONFIG);
+    token.pin_file = (char *)"/tmp";
+    assert_int_equal(pin_open(&token, &fd, &why), LEAFD_CONFIG);
+    token = (struct conf_token){.pin_env = (char *)"LEAFD_TEST_NO_SUCH_PIN"};
+    assert_int_equal(pin_open(&token, &fd, &why), LEAFD_CONFIG);
     assert_non_null(strstr(why.text, "LEAFD_TEST_NO_SUCH_PIN"));
     assert_int_equal(setenv("LEAFD_TEST_EMPTY_PIN", "", 1), 0);
-    conf.pin_env = (char *)"LEAFD_TEST_EMPTY_PIN";
-    assert_int_equal(pin_open(&conf, &fd, &why), LEAFD_CONFIG);
+    token.pin_env = (char *)"LEAFD_TEST_EMPTY_PIN";
+    assert_int_equal(pin_open(&token, &fd, &why), LEAFD_CONFIG);
     assert_int_equal(fd, 77);
-    conf = (struct conf){0};
-    assert_int_equal(pin_open(&conf, &fd, &why), LEAFD_OK);
+    token = (struct conf_token){0};
+    assert_int_equal(pin_open(&token, &fd, &why), LEAFD_OK);
     assert_int_equal(fd, -1);
 }
 
 static void a_variable_is_overwritten(void **state)
 {
-    struct conf conf = {.pin_env = (char *)"LEAFD_TEST_PIN"};
+    struct conf_token token = {.pin_env = (char *)"LEAFD_TEST_PIN"};
     static char variable[] = "LEAFD_TEST_PIN=s3cret";
     struct secret pin = SECRET_EMPTY;
     struct why why = {""};
@@ -133,7 +133,7 @@ static void a_variable_is_overwritten(void **state)
 
     (void)state;
     assert_int_equal(putenv(variable), 0); /* the very bytes, as the kernel gave them */
-    assert_int_equal(pin_open(&conf, &fd, &why), LEAFD_OK);
+    assert_int_equal(pin_open(&token, &fd, &why), LEAFD_OK);
     assert_null(getenv("LEAFD_TEST_PIN"));
     assert_null(memmem(variable, sizeof(variable), "s3cret", 6));
     assert_int_equal(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE, F_SEAL_WRITE);
@@ -149,7 +149,7 @@ static void a_variable_is_overwritten(void **state)
 static void a_pipe_is_read_once(void **state)
 {
     struct secret pin = SECRET_EMPTY;
-    struct conf conf = {0};
+    struct conf_token token = {0};
     struct why why = {""};
     char name[32];
     int ends[2];
@@ -160,8 +160,8 @@ static void a_pipe_is_read_once(void **state)
     assert_int_equal(write(ends[1], "9876\n", 5), 5);
     close(ends[1]);
     snprintf(name, sizeof(name), "/dev/fd/%d", ends[0]);
-    conf.pin_file = name;
-    assert_int_equal(pin_open(&conf, &fd, &why), LEAFD_OK);
+    token.pin_file = name;
+    assert_int_equal(pin_open(&token, &fd, &why), LEAFD_OK);
     close(ends[0]);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(pin_read(fd, &pin, &why), LEAFD_OK);

@@ -221,10 +221,10 @@ static void pair_init(struct pair *pair)
     pair->conf = (struct conf){.ca_count = 1,
                                .ca = {{(char *)"ca.pem", key_path}},
                                .untrusted = CONF_UNTRUSTED_AUTO,
-                               .token_access = CONF_ACCESS_FILE,
+                               .token[0].access = CONF_ACCESS_FILE,
                                .insecure_file_key = true,
-                               .token_sessions = 2,
-                               .token_timeout_ms = 2000,
+                               .token[0].sessions = 2,
+                               .token[0].timeout_ms = 2000,
                                .flights_max = 4096};
 }
 
@@ -232,11 +232,11 @@ static void pair_init_token(struct pair *pair)
 {
     pair_init(pair);
     pair->env = (struct conf_env){(char *)"FAKE_PKCS11_CONTROL", control_path};
-    pair->conf.token_access = CONF_ACCESS_NATIVE;
+    pair->conf.token[0].access = CONF_ACCESS_NATIVE;
     pair->conf.ca[0].key = (char *)"pkcs11:token=leafd;object=ca;type=private";
-    pair->conf.token_module = module_path;
-    pair->conf.token_env = &pair->env;
-    pair->conf.token_env_count = 1;
+    pair->conf.token[0].module = module_path;
+    pair->conf.token[0].env = &pair->env;
+    pair->conf.token[0].env_count = 1;
 }
 
 static enum leafd_err pair_start(struct pair *pair, const char *pin, bool pin_blocked)
@@ -247,7 +247,7 @@ static enum leafd_err pair_start(struct pair *pair, const char *pin, bool pin_bl
 
     if (pin)
         assert_int_equal(secret_set(&secret, bytes_of(pin)), LEAFD_OK);
-    err = signer_process_new(&pair->conf, configured, &secret, pin_blocked, note_pin_refused,
+    err = signer_process_new(&pair->conf, 0, configured, &secret, pin_blocked, note_pin_refused,
                              &pair->pin_refused, &pair->process, &why);
     assert_string_equal(why.text, "");
     assert_int_equal(err, LEAFD_OK);
@@ -731,7 +731,7 @@ static void a_failing_token_loses_nobody(void **state)
     (void)state;
     control("present = yes\n");
     pair_init_token(&pair);
-    pair.conf.token_sessions = 4;
+    pair.conf.token[0].sessions = 4;
     assert_int_equal(pair_start(&pair, "1234", false), LEAFD_OK);
     start_askers(asker, pair.client);
     while (atomic_load(&asker[0].good) < 5)
