@@ -10,22 +10,107 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { DAY_SEC = 86400, NOT_BEFORE_DAYS = 2, SERIAL_OCTETS = 20, CN_MAX = 64 };
+enum {
+    DAY_SEC = 86400,
+    NOT_BEFORE_DAYS = 2,
+    SERIAL_OCTETS = 20,
+    CN_MAX = 64,
+    CONSTRAINTS_ROOM = 2 * NAME_CONSTRAINTS_MAX * (NAME_DNS_MAX + 16) + 64
+};
 
-static bool add_extension(X509 *cert, int nid, const char *value)
+/* ---- extensions ---- */
+
+/* In its own DER: OpenSSL's text form is none for names that come from a command line. */
+static X509_EXTENSION *constraints_extension(const struct name_constraints *constraints)
 {
+    ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
+    X509_EXTENSION *extension = NULL;
+    uint8_t *room = malloc(CONSTRAINTS_ROOM);
+    struct der_writer writer = der_writer_of(room, room ? CONSTRAINTS_ROOM : 0);
+    struct bytes der;
+
+    name_constraints_put(&writer, constraints);
+    der = der_written(&writer);
+    if (value && der.data && ASN1_OCTET_STRING_set(value, der.data, (int)der.len) == 1)
+        extension = X509_EXTENSION_create_by_NID(NULL, NID_name_constraints, 1, value);
+    ASN1_OCTET_STRING_free(value);
+    free(room);
+    return extension;
+}
+
+/* Takes the extension; false without one. */
+static bool push(STACK_OF(X509_EXTENSION) * to, X509_EXTENSION *extension)
+{
+    if (extension && sk_X509_EXTENSION_push(to, extension) > 0)
+        return true;
+    X509_EXTENSION_free(extension);
+    return false;
+}
+
+/* What both a certificate and a request have; `ctx` knows the subject's key. NULL when OpenSSL does
+ * not make them. */
+static STACK_OF(X509_EXTENSION) *
+    extensions_of(X509V3_CTX *ctx, const struct name_constraints *constraints)
+{
+    static const struct {
+        int nid;
+        const char *value;
+    } rows[] = {
+        {NID_basic_constraints, "critical,CA:TRUE,pathlen:0"},
+        {NID_key_usage, "critical,keyCertSign,cRLSign"},
+        {NID_subject_key_identifier, "hash"},
+    };
+    STACK_OF(X509_EXTENSION) *list = sk_X509_EXTENSION_new_null();
+    bool good = list != NULL;
+
+    for (size_t i = 0; good && i < sizeof(rows) / sizeof(rows[0]); i++)
+        good = push(list, X509V3_EXT_conf_nid(NULL, ctx, rows[i].nid, rows[i].value));
+    if (good && constraints)
+        good = push(list, constraints_extension(constraints));
+    if (good)
+        return list;
+    sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
+    return NULL;
+}
+
+static bool add_extensions(X509 *cert, const struct name_constraints *constraints)
+{
+    STACK_OF(X509_EXTENSION) * list;
+    X509_EXTENSION *key_id = NULL;
     X509V3_CTX ctx;
-    X509_EXTENSION *extension;
-    bool ok;
+    bool good;
 
     X509V3_set_ctx(&ctx, cert, cert, NULL, NULL, 0);
-    extension = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
-    ok = extension && X509_add_ext(cert, extension, -1) == 1;
-    X509_EXTENSION_free(extension);
-    return ok;
+    list = extensions_of(&ctx, constraints);
+    good = list != NULL;
+    for (int i = 0; good && i < sk_X509_EXTENSION_num(list); i++)
+        good = X509_add_ext(cert, sk_X509_EXTENSION_value(list, i), -1) == 1;
+    /* the last one: it copies the subject's, which has to be there */
+    if (good)
+        key_id = X509V3_EXT_conf_nid(NULL, &ctx, NID_authority_key_identifier, "keyid:always");
+    good = key_id && X509_add_ext(cert, key_id, -1) == 1;
+    X509_EXTENSION_free(key_id);
+    sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
+    return good;
 }
+
+static bool request_extensions(X509_REQ *request, const struct name_constraints *constraints)
+{
+    STACK_OF(X509_EXTENSION) * list;
+    X509V3_CTX ctx;
+    bool good;
+
+    X509V3_set_ctx(&ctx, NULL, NULL, request, NULL, 0);
+    list = extensions_of(&ctx, constraints);
+    good = list && X509_REQ_add_extensions(request, list) == 1;
+    sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
+    return good;
+}
+
+/* ---- the other fields ---- */
 
 static bool set_serial(X509 *cert)
 {
@@ -49,25 +134,44 @@ static bool set_dates(X509 *cert, unsigned days)
 }
 
 /* Two CAs of one operator must not have the same name: clients choose issuers by it. */
-static bool set_subject(X509 *cert, const struct ca_certificate_options *options)
+static bool set_subject(X509_NAME *name, X509_PUBKEY *key,
+                        const struct ca_certificate_options *options)
 {
-    X509_NAME *name = X509_get_subject_name(cert);
+    const unsigned char *bits;
+    int bits_len;
     uint8_t hash[EVP_MAX_MD_SIZE];
-    unsigned hash_len;
     char hex[9];
     char cn[CN_MAX + 1];
     const char *text = options->cn;
 
     if (!text) {
-        if (X509_pubkey_digest(cert, EVP_sha1(), hash, &hash_len) != 1)
+        if (X509_PUBKEY_get0_param(NULL, &bits, &bits_len, NULL, key) != 1 ||
+            EVP_Digest(bits, (size_t)bits_len, hash, NULL, EVP_sha1(), NULL) != 1)
             return false;
         bytes_hex((struct bytes){hash, 4}, hex);
         snprintf(cn, sizeof(cn), "%s %s", options->cn_prefix, hex);
         text = cn;
     }
     return X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8,
-                                      (const unsigned char *)text, -1, -1, 0) == 1 &&
-           X509_set_issuer_name(cert, name) == 1;
+                                      (const unsigned char *)text, -1, -1, 0) == 1;
+}
+
+/* ---- all of it ---- */
+
+static enum leafd_err not_made(const char *what, struct why *why)
+{
+    return fail(why, LEAFD_INTERNAL, "OpenSSL does not make the CA %s: %s", what,
+                ERR_reason_error_string(ERR_peek_last_error()));
+}
+
+static enum leafd_err not_signed(const char *what, struct why *why)
+{
+    enum leafd_err err = provider_sign_failed(why);
+
+    if (err == LEAFD_OK)
+        err = fail(why, LEAFD_INTERNAL, "OpenSSL does not sign the CA %s: %s", what,
+                   ERR_reason_error_string(ERR_peek_last_error()));
+    return err;
 }
 
 enum leafd_err ca_certificate_make(const struct ca_certificate_options *options, X509 **ret,
@@ -79,20 +183,15 @@ enum leafd_err ca_certificate_make(const struct ca_certificate_options *options,
 
     if (!cert || (options->digest && !md) || X509_set_version(cert, X509_VERSION_3) != 1 ||
         !set_serial(cert) || !set_dates(cert, options->days) ||
-        X509_set_pubkey(cert, options->public_key) != 1 || !set_subject(cert, options) ||
-        !add_extension(cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
-        !add_extension(cert, NID_key_usage, "critical,keyCertSign,cRLSign") ||
-        !add_extension(cert, NID_subject_key_identifier, "hash") ||
-        !add_extension(cert, NID_authority_key_identifier, "keyid:always")) {
-        err = fail(why, LEAFD_INTERNAL, "OpenSSL does not make the CA certificate: %s",
-                   ERR_reason_error_string(ERR_peek_last_error()));
+        X509_set_pubkey(cert, options->public_key) != 1 ||
+        !set_subject(X509_get_subject_name(cert), X509_get_X509_PUBKEY(cert), options) ||
+        X509_set_issuer_name(cert, X509_get_subject_name(cert)) != 1 ||
+        !add_extensions(cert, options->constraints)) {
+        err = not_made("certificate", why);
         goto out;
     }
     if (X509_sign(cert, options->signing_key, md) <= 0) {
-        err = provider_sign_failed(why);
-        if (err == LEAFD_OK)
-            err = fail(why, LEAFD_INTERNAL, "OpenSSL does not sign the CA certificate: %s",
-                       ERR_reason_error_string(ERR_peek_last_error()));
+        err = not_signed("certificate", why);
         goto out;
     }
     if (X509_verify(cert, options->public_key) != 1) {
@@ -111,6 +210,42 @@ out:
     return err;
 }
 
+enum leafd_err ca_certificate_request(const struct ca_certificate_options *options, X509_REQ **ret,
+                                      struct why *why)
+{
+    X509_REQ *request = X509_REQ_new_ex(options->libctx, options->properties);
+    EVP_MD *md = options->digest ? EVP_MD_fetch(NULL, options->digest, NULL) : NULL;
+    enum leafd_err err;
+
+    if (!request || (options->digest && !md) ||
+        X509_REQ_set_version(request, X509_REQ_VERSION_1) != 1 ||
+        X509_REQ_set_pubkey(request, options->public_key) != 1 ||
+        !set_subject(X509_REQ_get_subject_name(request), X509_REQ_get_X509_PUBKEY(request),
+                     options) ||
+        !request_extensions(request, options->constraints)) {
+        err = not_made("request", why);
+        goto out;
+    }
+    if (X509_REQ_sign(request, options->signing_key, md) <= 0) {
+        err = not_signed("request", why);
+        goto out;
+    }
+    if (X509_REQ_verify(request, options->public_key) != 1) {
+        err = fail(why, LEAFD_TOKEN_UNAVAILABLE,
+                   "the token's signature under the CA request does not verify");
+        goto out;
+    }
+
+    *ret = request;
+    request = NULL;
+    err = LEAFD_OK;
+out:
+    ERR_clear_error();
+    EVP_MD_free(md);
+    X509_REQ_free(request);
+    return err;
+}
+
 enum leafd_err ca_certificate_check_cn(const char *cn, struct why *why)
 {
     size_t characters = 0;
@@ -126,18 +261,32 @@ enum leafd_err ca_certificate_check_cn(const char *cn, struct why *why)
     return LEAFD_OK;
 }
 
-enum leafd_err ca_certificate_pem(X509 *cert, struct bytes *ret)
+/* What was written to `bio`, which is freed; `good`: all of it could be. */
+static enum leafd_err pem_of(BIO *bio, bool good, struct bytes *ret)
 {
-    BIO *bio = BIO_new(BIO_s_mem());
     enum leafd_err err = LEAFD_NOMEM;
     char *data;
     long len;
 
-    if (bio && PEM_write_bio_X509(bio, cert) == 1) {
+    if (good) {
         len = BIO_get_mem_data(bio, &data);
         *ret = bytes_copy((struct bytes){(uint8_t *)data, (size_t)len});
         err = ret->data ? LEAFD_OK : LEAFD_NOMEM;
     }
     BIO_free(bio);
     return err;
+}
+
+enum leafd_err ca_certificate_pem(X509 *cert, struct bytes *ret)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+
+    return pem_of(bio, bio && PEM_write_bio_X509(bio, cert) == 1, ret);
+}
+
+enum leafd_err ca_certificate_request_pem(X509_REQ *request, struct bytes *ret)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+
+    return pem_of(bio, bio && PEM_write_bio_X509_REQ(bio, request) == 1, ret);
 }

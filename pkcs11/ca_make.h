@@ -8,32 +8,25 @@
 
 #include "base/secret.h"
 #include "conf/conf.h"
+#include "pkcs11/key_pair.h"
 #include "policy/ca.h"
 
-enum ca_key {
-    CA_KEY_P256,
-    CA_KEY_P384,
-    CA_KEY_RSA_2048,
-    CA_KEY_RSA_3072,
-    CA_KEY_RSA_4096,
-    CA_KEY_ED25519,
-    CA_KEY_COUNT
-};
 enum { CA_DAYS_DEFAULT = 3650, CA_DAYS_MAX = 36500 };
-
-/* The words for them, in their order; ./quickstart and the shell's completion know them from here. */
-#define CA_KEY_WORDS "ec-p256, ec-p384, rsa-2048, rsa-3072, rsa-4096 or ed25519"
-/* A word to its value; false for another word. */
-bool ca_key_of(const char *word, enum ca_key *ret);
 
 struct ca_make_options {
     enum ca_key key;
-    const char *cn;  /* NULL: "leafd CA" and a short key id; else 1 to 64 characters of UTF-8 */
-    unsigned days;   /* 0: CA_DAYS_DEFAULT */
+    const char *cn; /* NULL: "leafd CA" and a short key id; else 1 to 64 characters of UTF-8 */
+    unsigned days;  /* 0: CA_DAYS_DEFAULT */
+    const struct name_constraints *constraints; /* NULL: none */
     const char *uri; /* NULL: that of conf->ca[0].key; names the token, object= gives the label, id=
                         (else random) the id */
 };
 
+/* LEAFD_CONFIG: options that make no CA, or not with this configuration. `existing`: with a key
+ * that is there, so its type is not asked for. Asks no token. */
+LEAFD_CHECKED enum leafd_err ca_make_check(const struct conf *conf,
+                                           const struct ca_make_options *options, bool existing,
+                                           struct why *why);
 /* Generates a key pair in the token (private part sensitive, not extractable, for signing alone)
  * and signs its CA certificate with it, an RSA key with the padding of conf->ca_rsa_padding.
  * `*ret_pem` is the caller's to free(). A key pair whose certificate could not be made is destroyed

@@ -246,9 +246,9 @@ static enum leafd_err fail_ambiguous(struct token *token, CK_SESSION_HANDLE sess
                 hex[0], hex[1]);
 }
 
-static enum leafd_err find_in_session(struct token *token, CK_SESSION_HANDLE session,
-                                      const struct token_uri *uri, const struct ca *ca,
-                                      struct token_key **ret, struct why *why)
+enum leafd_err token_key_handle(struct token *token, CK_SESSION_HANDLE session,
+                                const struct token_uri *uri, CK_OBJECT_HANDLE *ret,
+                                CK_KEY_TYPE *ret_type, struct why *why)
 {
     CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
     struct bytes label = token_uri_label(uri);
@@ -280,12 +280,27 @@ static enum leafd_err find_in_session(struct token *token, CK_SESSION_HANDLE ses
         type_len != sizeof(type))
         return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\" does not tell the key's type",
                     token->label);
+    *ret = found[0];
+    *ret_type = type;
+    return LEAFD_OK;
+}
+
+static enum leafd_err find_in_session(struct token *token, CK_SESSION_HANDLE session,
+                                      const struct token_uri *uri, const struct ca *ca,
+                                      struct token_key **ret, struct why *why)
+{
+    CK_OBJECT_HANDLE found;
+    CK_KEY_TYPE type;
+    enum leafd_err err = token_key_handle(token, session, uri, &found, &type, why);
+
+    if (err != LEAFD_OK)
+        return err;
     if (type != key_type_of(ca->algorithm))
         return fail(why, LEAFD_CONFIG,
                     "the key that answers to %s is not the CA certificate's: the certificate has a "
                     "key of type %s",
                     token_uri_text(uri), key_type_name(ca->key_type));
-    return key_new(token, session, found[0], ca->algorithm, ca->key_bits, ret, why);
+    return key_new(token, session, found, ca->algorithm, ca->key_bits, ret, why);
 }
 
 enum leafd_err token_key_find(struct token *token, const struct token_uri *uri, const struct ca *ca,

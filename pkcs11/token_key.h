@@ -25,6 +25,11 @@ struct token_key {
     int extractable, sensitive, never_extractable, always_sensitive;
 };
 
+/* The handle and type of the one private key that the URI names. LEAFD_ABSENT: none; LEAFD_CONFIG:
+ * more than one. */
+LEAFD_CHECKED enum leafd_err token_key_handle(struct token *token, CK_SESSION_HANDLE session,
+                                              const struct token_uri *uri, CK_OBJECT_HANDLE *ret,
+                                              CK_KEY_TYPE *ret_type, struct why *why);
 /* The one private key that the URI names. LEAFD_ABSENT: none; LEAFD_CONFIG: more than one, of
  * another type than `ca`'s, or one that leafd cannot use. The caller ends it with token_key_free().
  */

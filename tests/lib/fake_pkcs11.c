@@ -1162,6 +1162,24 @@ static bool value_bn(struct value *value, EVP_PKEY *key, const char *param)
     return true;
 }
 
+/* The named curve, DER. */
+static bool value_curve(struct value *value, EVP_PKEY *key)
+{
+    char name[64] = "";
+    unsigned char *at = value->data;
+    int nid = NID_ED25519;
+    int len;
+
+    if (EVP_PKEY_is_a(key, "EC")) {
+        if (EVP_PKEY_get_group_name(key, name, sizeof(name), NULL) != 1)
+            return false;
+        nid = OBJ_sn2nid(name);
+    }
+    len = i2d_ASN1_OBJECT(OBJ_nid2obj(nid), &at);
+    value->len = len > 0 ? (size_t)len : 0;
+    return len > 0;
+}
+
 /* False: no such attribute. */
 static bool attribute_value(const struct fake_key *key, bool is_private, CK_ATTRIBUTE_TYPE type,
                             struct value *value)
@@ -1199,6 +1217,8 @@ static bool attribute_value(const struct fake_key *key, bool is_private, CK_ATTR
                value_bn(value, shown, OSSL_PKEY_PARAM_RSA_N);
     case CKA_PUBLIC_EXPONENT:
         return is_rsa && value_bn(value, shown, OSSL_PKEY_PARAM_RSA_E);
+    case CKA_EC_PARAMS:
+        return !is_rsa && value_curve(value, key->key);
     case CKA_EC_POINT: /* private keys seldom show it */
         return !is_rsa && !is_private && value_point(value, key);
     default:

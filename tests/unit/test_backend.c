@@ -5,6 +5,7 @@
 
 #include "pkcs11/backend.h"
 #include "pkcs11/ca_make.h"
+#include "pkcs11/ca_request.h"
 #include "pkcs11/pin.h"
 #include "pkcs11/token_report.h"
 #include "policy/ca_files.h"
@@ -1246,6 +1247,96 @@ static void test_ephemeral_ca(void **state)
     ca_unref(ca);
 }
 
+/* The request, or NULL when it is refused with a sentence that holds `part`. */
+static X509_REQ *request_of(struct fixture *fixture, const struct ca_request_options *options,
+                            enum leafd_err wanted, const char *part, bool *ret_made)
+{
+    struct bytes pem = {NULL, 0};
+    X509_REQ *request = NULL;
+    BIO *bio;
+    enum leafd_err err =
+        ca_request_make(&fixture->conf, &fixture->pin, options, &pem, ret_made, &fixture->why);
+
+    if (err != wanted)
+        fail_msg("%d, not %d: %s", err, wanted, fixture->why.text);
+    if (err != LEAFD_OK) {
+        if (!strstr(fixture->why.text, part))
+            fail_msg("\"%s\" does not speak of \"%s\"", fixture->why.text, part);
+        return NULL;
+    }
+    bio = BIO_new_mem_buf(pem.data, (int)pem.len);
+    request = PEM_read_bio_X509_REQ(bio, NULL, NULL, NULL);
+    assert_non_null(request);
+    BIO_free(bio);
+    free((void *)(uintptr_t)pem.data);
+    return request;
+}
+
+static void assert_requested(struct fixture *fixture, const struct ca_request_options *options,
+                             bool wanted_made)
+{
+    bool made = !wanted_made;
+    X509_REQ *request = request_of(fixture, options, LEAFD_OK, "", &made);
+
+    assert_int_equal(made, wanted_made);
+    assert_int_equal(X509_REQ_verify(request, X509_REQ_get0_pubkey(request)), 1);
+    X509_REQ_free(request);
+}
+
+/* A key in the token is used whatever its type; one is made where there is none. */
+static void test_ca_request(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ca_request_options options = {.existing = true};
+    static const int keys[] = {KEY_P256, KEY_P384, KEY_RSA, KEY_ED25519};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        simple(fixture, keys[i], "");
+        assert_requested(fixture, &options, false);
+    }
+    options.existing = false;
+    options.ca.uri = "pkcs11:token=leafd;object=new";
+    assert_requested(fixture, &options, true);
+    options.ca.uri = NULL;
+    fixture->conf.ca_rsa_padding = CONF_RSA_PSS;
+    simple(fixture, KEY_RSA, "");
+    assert_requested(fixture, &options, false);
+}
+
+static void test_ca_request_refusals(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ca_request_options options = {.key_given = true};
+
+    simple(fixture, KEY_P256, "");
+    (void)request_of(fixture, &options, LEAFD_CONFIG, "leave --key out", NULL);
+    options.key_given = false;
+    fixture->conf.ca_rsa_padding = CONF_RSA_PSS;
+    (void)request_of(fixture, &options, LEAFD_CONFIG, "ca.rsa_padding: pss is for RSA keys", NULL);
+    options.ca.uri = "pkcs11:token=leafd;object=new";
+    (void)request_of(fixture, &options, LEAFD_CONFIG, "ca.rsa_padding: pss is for RSA keys", NULL);
+    fixture->conf.ca_rsa_padding = CONF_RSA_PKCS1;
+    options.existing = true;
+    (void)request_of(fixture, &options, LEAFD_ABSENT, "no private key that answers", NULL);
+    options.existing = false;
+    options.ca.cn = "";
+    (void)request_of(fixture, &options, LEAFD_CONFIG, "0 characters", NULL);
+    options.ca.cn = NULL;
+    options.ca.uri = "pkcs11:token=leafd;id=%09";
+    (void)request_of(fixture, &options, LEAFD_CONFIG, "object=", NULL);
+    options.ca.uri = "pkcs11:token=other;object=ca";
+    (void)request_of(fixture, &options, LEAFD_ABSENT, "token", NULL);
+    options.ca.uri = NULL;
+    control("key = label=ca id=01 file=%s flags=no-public\n", all.key_path[KEY_P256]);
+    (void)request_of(fixture, &options, LEAFD_CONFIG, "put its public key object beside it", NULL);
+    simple(fixture, KEY_P256, "fail.C_Sign = CKR_DEVICE_ERROR\n");
+    (void)request_of(fixture, &options, LEAFD_TOKEN_UNAVAILABLE, "", NULL);
+    simple(fixture, KEY_P256, "corrupt = 1\n");
+    (void)request_of(fixture, &options, LEAFD_TOKEN_UNAVAILABLE, "does not verify", NULL);
+    fixture->conf.token[0].access = CONF_ACCESS_FILE;
+    (void)request_of(fixture, &options, LEAFD_CONFIG, "token.access: file", NULL);
+}
+
 static void test_ca_make_refusals(void **state)
 {
     struct fixture *fixture = *state;
@@ -1527,6 +1618,8 @@ int main(void)
         TEST(test_ephemeral_ca),
         TEST(test_ca_key_words),
         TEST(test_ca_make_refusals),
+        TEST(test_ca_request),
+        TEST(test_ca_request_refusals),
         TEST(test_ca_make),
         TEST(test_ca_make_undone),
         TEST(test_softhsm),
