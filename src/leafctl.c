@@ -18,7 +18,11 @@ enum option_of { /* which commands have it */
                  ISSUE = 1 << 1,
                  CA_INIT = 1 << 2,
                  CHECK = 1 << 3,
-                 CA_CRL = 1 << 4
+                 CA_CRL = 1 << 4,
+                 CA_NEW = 1 << 5,
+                 CA_CSR = 1 << 6,
+                 CA_INSTALL = 1 << 7,
+                 CA_EXPORT = 1 << 8
 };
 
 /* Several rows may have one name: an option that means something else to another command. They have
@@ -28,7 +32,7 @@ struct option_row {
     char letter;          /* 0: none */
     const char *argument; /* NULL: a flag */
     unsigned of;          /* enum option_of; GLOBAL: all have it */
-    size_t offset;        /* in struct ctl: a const char * or a bool */
+    size_t offset;        /* in struct ctl: a const char * or a bool, a struct ctl_texts if many */
     const char *sentence;
 };
 
@@ -38,7 +42,7 @@ struct option_row {
 static const struct option_row options[] = {
     {"config", 'c', "FILE", GLOBAL, FIELD(config),
      "the configuration; default: LEAFD_CONFIG, then " SYSCONFDIR "/leafd/leafd.yaml"},
-    {"option", 'o', "KEY=VALUE", GLOBAL, NO_FIELD,
+    {"option", 'o', "KEY=VALUE", GLOBAL, FIELD(overrides),
      "one option over the file's, such as log.level=debug"},
     {"json", 0, NULL, GLOBAL, FIELD(json), "answers as one JSON document"},
     {"insecure-file-key", 0, NULL, GLOBAL, FIELD(insecure_file_key),
@@ -55,9 +59,22 @@ static const struct option_row options[] = {
     {"out", 0, "DIR", ISSUE, FIELD(out),
      "writes leaf.pem, key.pem (mode 0600) and chain.pem, if there is a chain, into DIR"},
     {"format", 0, "pem|der", ISSUE, FIELD(format), "der writes leaf.der and key.der; needs --out"},
-    {"key", 0, "TYPE", CA_INIT, FIELD(key),
-     CA_KEY_WORDS "; default: ec-p256"},
-    {"cn", 0, "TEXT", CA_INIT, FIELD(cn), "the CA's name; default: leafd CA and a short key id"},
+    {"key", 0, "TYPE", CA_NEW, FIELD(key), CA_KEY_WORDS "; default: ec-p256"},
+    {"cn", 0, "TEXT", CA_NEW, FIELD(cn), "the CA's name; default: leafd CA and a short key id"},
+    {"permit", 0, "NAME|NET", CA_NEW, FIELD(permit),
+     "the CA may issue for this domain and below, or this network; may be given several times"},
+    {"exclude", 0, "NAME|NET", CA_NEW, FIELD(exclude),
+     "the CA may not issue for this one; may be given several times"},
+    {"existing", 0, NULL, CA_CSR, FIELD(existing),
+     "takes the key that is in the token, and never makes one"},
+    {"out", 0, "FILE", CA_CSR, FIELD(out), "writes the request there; default: standard output"},
+    {"force", 0, NULL, CA_INSTALL, FIELD(force),
+     "replaces the certificate of another key too; a copy of it is kept as always"},
+    {"format", 0, "pem|der|mobileconfig|text", CA_EXPORT, FIELD(format),
+     "pem (default), der, an Apple profile, or a text that tells how clients are made to trust it"},
+    {"out", 0, "FILE", CA_EXPORT, FIELD(out), "writes there; default: standard output"},
+    {"root", 0, NULL, CA_EXPORT, FIELD(root), "the root, which clients have to trust (default)"},
+    {"chain", 0, NULL, CA_EXPORT, FIELD(chain), "the CA and all its issuers that are known"},
     {"days", 0, "N", CA_INIT, FIELD(days), "how long the CA is valid; default: 3650"},
     {"days", 0, "N", CA_CRL, FIELD(days),
      "how long the CRL is valid, at most until the CA's end; default: 90"},
@@ -72,23 +89,29 @@ enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]), LONG_BASE = 256 };
 static const struct command {
     const char *name;
     int (*run)(const struct ctl *ctl);
-    bool takes_host;
+    const char *argument; /* NULL: it takes none */
     unsigned options;
     const char *sentence;
 } commands[] = {
-    {"issue", ctl_issue, true, LIKE | ISSUE,
+    {"issue", ctl_issue, "HOST", LIKE | ISSUE,
      "asks leafd for a leaf; prints leaf, chain and private key as PEM"},
-    {"explain", ctl_explain, true, LIKE, "tells which leaf leafd would make for a host, and why"},
-    {"check", ctl_check, false, CHECK, "checks the configuration and the files it names"},
-    {"ca init", ctl_ca_init, false, CA_INIT,
+    {"explain", ctl_explain, "HOST", LIKE, "tells which leaf leafd would make for a host, and why"},
+    {"check", ctl_check, NULL, CHECK, "checks the configuration and the files it names"},
+    {"ca init", ctl_ca_init, NULL, CA_NEW | CA_INIT,
      "makes the CA's key in the token, and its certificate; overwrites neither"},
-    {"ca crl", ctl_ca_crl, false, CA_CRL,
+    {"ca csr", ctl_ca_csr, NULL, CA_NEW | CA_CSR,
+     "asks an outside root for a CA: a request for the key in the token, which it makes if need "
+     "be"},
+    {"ca install", ctl_ca_install, "FILE", CA_INSTALL,
+     "takes the CA's certificate and its issuers that the outside root has signed"},
+    {"ca export", ctl_ca_export, NULL, CA_EXPORT, "writes what clients need to trust the CA"},
+    {"ca crl", ctl_ca_crl, NULL, CA_CRL,
      "signs an empty revocation list (CRL) with the CA's key, for clients that want one"},
-    {"ca show", ctl_ca_show, false, 0, "prints what the CA's certificate says"},
-    {"token list", ctl_token_list, false, 0, "lists the tokens that the module knows"},
-    {"token test", ctl_token_test, false, 0, "opens the CA's key as leafd does, and signs with it"},
-    {"status", ctl_status, false, 0, "asks a running leafd how it is and what it did"},
-    {"flush", ctl_flush, false, 0, "lets a running leafd forget all leaves it has issued"},
+    {"ca show", ctl_ca_show, NULL, 0, "prints what the CA's certificate says"},
+    {"token list", ctl_token_list, NULL, 0, "lists the tokens that the module knows"},
+    {"token test", ctl_token_test, NULL, 0, "opens the CA's key as leafd does, and signs with it"},
+    {"status", ctl_status, NULL, 0, "asks a running leafd how it is and what it did"},
+    {"flush", ctl_flush, NULL, 0, "lets a running leafd forget all leaves it has issued"},
 };
 
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
@@ -115,9 +138,9 @@ static int print_usage(FILE *out)
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         char text[32];
 
-        snprintf(text, sizeof(text), "%s%s", commands[i].name,
-                 commands[i].takes_host ? " HOST" : "");
-        fprintf(out, "  %-14s  %s\n", text, commands[i].sentence);
+        snprintf(text, sizeof(text), "%s %s", commands[i].name,
+                 commands[i].argument ? commands[i].argument : "");
+        fprintf(out, "  %-16s  %s\n", text, commands[i].sentence);
     }
     fputs("\nOptions of all commands:\n", out);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
@@ -131,8 +154,9 @@ static int print_usage(FILE *out)
 
 static int print_command(const struct command *command)
 {
-    printf("usage: leafctl [OPTION]... %s%s\n\nleafctl %s %s.\n", command->name,
-           command->takes_host ? " HOST" : "", command->name, command->sentence);
+    printf("usage: leafctl [OPTION]... %s%s%s\n\nleafctl %s %s.\n", command->name,
+           command->argument ? " " : "", command->argument ? command->argument : "", command->name,
+           command->sentence);
     if (command->options)
         puts("\nOptions:");
     for (size_t i = 0; i < OPTION_COUNT; i++) {
@@ -199,11 +223,24 @@ struct line {
     bool version;
 };
 
+/* Those that may be given several times. */
+static struct ctl_texts *texts_of(struct ctl *ctl, const struct option_row *row)
+{
+    struct ctl_texts *const all[] = {&ctl->overrides, &ctl->permit, &ctl->exclude};
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if ((char *)all[i] == (char *)ctl + row->offset)
+            return all[i];
+    return NULL;
+}
+
 static void take(struct line *line, const struct option_row *row, const char *argument)
 {
+    struct ctl_texts *texts = row->offset == NO_FIELD ? NULL : texts_of(&line->ctl, row);
+
     line->given[row - options] = true;
-    if (row->letter == 'o')
-        line->ctl.overrides[line->ctl.override_count++] = argument;
+    if (texts)
+        texts->text[texts->count++] = argument;
     else if (row->letter == 'h')
         line->help = true;
     else if (row->letter == 'V')
@@ -256,7 +293,7 @@ static int no_command(char **words, int count)
     if (count == 0)
         return print_usage(stderr);
     if (strcmp(words[0], "ca") == 0)
-        return ctl_wrong_usage("ca what? There are ca init, ca crl and ca show.");
+        return ctl_wrong_usage("ca what? There are ca init, csr, install, show, export and crl.");
     if (strcmp(words[0], "token") == 0)
         return ctl_wrong_usage("token what? There are token list and token test.");
     (void)ctl_wrong_usage("there is no command \"%s\"", words[0]);
@@ -287,13 +324,22 @@ static int run_words(struct line *line, char **words, int count)
         (void)ctl_wrong_usage("%s has no option --%s", command->name, foreign->name);
         return try_help();
     }
-    if (count - used != (command->takes_host ? 1 : 0)) {
-        (void)ctl_wrong_usage(command->takes_host ? "%s takes one HOST" : "%s takes no argument",
-                              command->name);
+    if (count - used != (command->argument ? 1 : 0)) {
+        if (command->argument)
+            (void)ctl_wrong_usage("%s takes one %s", command->name, command->argument);
+        else
+            (void)ctl_wrong_usage("%s takes no argument", command->name);
         return try_help();
     }
-    line->ctl.host = command->takes_host ? words[used] : NULL;
+    line->ctl.host = line->ctl.file = command->argument ? words[used] : NULL;
     return command->run(&line->ctl);
+}
+
+/* With room for as many as a command line of `argc` words can have. */
+static bool texts_new(struct ctl_texts *ret, int argc)
+{
+    ret->text = calloc((size_t)argc + 1, sizeof(*ret->text));
+    return ret->text != NULL;
 }
 
 int main(int argc, char **argv)
@@ -305,9 +351,11 @@ int main(int argc, char **argv)
     int got;
 
     rows_to_getopt(long_options, letters);
-    line.ctl.overrides = calloc((size_t)argc + 1, sizeof(*line.ctl.overrides));
-    if (!line.ctl.overrides)
-        return ctl_failed(&(struct why){"out of memory"});
+    if (!texts_new(&line.ctl.overrides, argc) || !texts_new(&line.ctl.permit, argc) ||
+        !texts_new(&line.ctl.exclude, argc)) {
+        code = ctl_failed(&(struct why){"out of memory"});
+        goto out;
+    }
     while ((got = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
         const struct option_row *row = row_of(got);
 
@@ -324,6 +372,8 @@ int main(int argc, char **argv)
         code = run_words(&line, argv + optind, argc - optind);
     }
 out:
-    free(line.ctl.overrides);
+    free(line.ctl.overrides.text);
+    free(line.ctl.permit.text);
+    free(line.ctl.exclude.text);
     return code;
 }

@@ -99,7 +99,7 @@ const struct schema_row schema_rows[] = {
     {.name = "ca.certificate", .type = SCHEMA_PATH, .offset = FIELD(ca[0].certificate),
      .sample = "ca.pem", .required = true,
      .help = "PEM file with the CA's certificate, then its issuers up to the root if there are "
-             "any."},
+             "any; leafctl ca install puts them in order."},
     {.name = "ca.key", .type = SCHEMA_CA_KEY, .offset = FIELD(ca[0].key),
      .sample = "\"pkcs11:token=leafd;object=ca;type=private\"", .required = true,
      .help = "URI (RFC 7512) of the CA's private key in the token, without pin-value; with "

@@ -9,15 +9,21 @@
 
 enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2 }; /* exit codes */
 
+/* An option that may be given several times. */
+struct ctl_texts {
+    const char **text;
+    size_t count;
+};
+
 /* NULL or false: not given. Only the options of the command itself can be. */
 struct ctl {
     const char *config;
-    const char **overrides;
-    size_t override_count;
+    struct ctl_texts overrides;
     bool json;
     bool insecure_file_key;
 
     const char *host; /* the argument of issue and explain */
+    const char *file; /* that of ca install; "-": standard input */
     const char *like;
     const char *server;
     const char *service;
@@ -27,11 +33,20 @@ struct ctl {
     const char *key;
     const char *cn;
     const char *days;
+    struct ctl_texts permit;
+    struct ctl_texts exclude;
+    bool existing;
+    bool force;
+    bool root;
+    bool chain;
     bool sample;
 };
 
 int ctl_ca_crl(const struct ctl *ctl);
+int ctl_ca_csr(const struct ctl *ctl);
+int ctl_ca_export(const struct ctl *ctl);
 int ctl_ca_init(const struct ctl *ctl);
+int ctl_ca_install(const struct ctl *ctl);
 int ctl_ca_show(const struct ctl *ctl);
 int ctl_check(const struct ctl *ctl);
 int ctl_explain(const struct ctl *ctl);

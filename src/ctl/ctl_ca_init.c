@@ -5,6 +5,7 @@
 #include "ctl/ctl.h"
 
 #include "conf/values.h"
+#include "ctl/ctl_ca_options.h"
 #include "ctl/ctl_ca_text.h"
 #include "ctl/ctl_child.h"
 #include "ctl/ctl_conf.h"
@@ -73,33 +74,32 @@ out:
     return err;
 }
 
-/* The command line's values; CTL_OK or CTL_USAGE. */
-static int options_of(const struct ctl *ctl, struct ca_make_options *ret)
+/* --days; CTL_OK or CTL_USAGE. */
+static int days_of(const struct ctl *ctl, unsigned *ret)
 {
-    struct ca_make_options options = {.key = CA_KEY_P256, .cn = ctl->cn};
     int64_t days = 0;
     struct why why;
 
-    if (ctl->key && !ca_key_of(ctl->key, &options.key))
-        return ctl_wrong_usage("--key must be " CA_KEY_WORDS ", not \"%s\"", ctl->key);
     if (ctl->days && value_count(ctl->days, 1, CA_DAYS_MAX, &days, &why) != LEAFD_OK)
         return ctl_wrong_usage("--days %s", why.text);
-    options.days = (unsigned)days;
-    *ret = options;
+    *ret = (unsigned)days;
     return CTL_OK;
 }
 
 int ctl_ca_init(const struct ctl *ctl)
 {
+    struct name_constraints constraints = {.on_subject = false};
     struct ca_make_options options;
     struct conf *conf = NULL;
     struct bytes pem = {NULL, 0};
     struct why why = {""};
     enum leafd_err err;
-    int code = options_of(ctl, &options);
+    int code = ctl_ca_options(ctl, &options, &constraints);
 
+    if (code == CTL_OK)
+        code = days_of(ctl, &options.days);
     if (code != CTL_OK)
-        return code;
+        goto out;
     err = ctl_conf_load(ctl, &conf, &why);
     if (err == LEAFD_OK) {
         if (options.key >= CA_KEY_RSA_2048 && options.key <= CA_KEY_RSA_4096)
@@ -107,7 +107,9 @@ int ctl_ca_init(const struct ctl *ctl)
         err = init(conf, &options, &pem, &why);
     }
     code = err == LEAFD_OK ? init_tell(ctl, conf, pem) : ctl_failed(&why);
+out:
     free((void *)(uintptr_t)pem.data);
+    name_constraints_clear(&constraints);
     conf_free(conf);
     return code;
 }

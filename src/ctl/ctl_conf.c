@@ -11,7 +11,7 @@ static enum leafd_err load(const struct ctl *ctl, struct bytes text, const char 
 {
     struct conf *conf;
     enum leafd_err err =
-        conf_load(text, file, dir, ctl->overrides, ctl->override_count, &conf, why);
+        conf_load(text, file, dir, ctl->overrides.text, ctl->overrides.count, &conf, why);
 
     if (err != LEAFD_OK)
         return err;
@@ -45,7 +45,7 @@ enum leafd_err ctl_conf_load(const struct ctl *ctl, struct conf **ret, struct wh
 enum leafd_err ctl_conf_load_if_any(const struct ctl *ctl, struct conf **ret, struct why *why)
 {
     const char *variable = getenv("LEAFD_CONFIG");
-    bool named = ctl->config || (variable && *variable) || ctl->override_count > 0;
+    bool named = ctl->config || (variable && *variable) || ctl->overrides.count > 0;
 
     if (!named && access(SYSCONFDIR "/leafd/leafd.yaml", R_OK) == -1)
         return fail(why, LEAFD_ABSENT, "no configuration");

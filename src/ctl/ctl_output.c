@@ -38,7 +38,7 @@ int ctl_failed(const struct why *why)
 
 __attribute__((format(printf, 1, 0))) static void say(const char *format, va_list args)
 {
-    char text[512];
+    char text[1024];
 
     vsnprintf(text, sizeof(text), format, args);
     fputs("leafctl: ", stderr);
@@ -54,6 +54,15 @@ int ctl_wrong_usage(const char *format, ...)
     say(format, args);
     va_end(args);
     return CTL_USAGE;
+}
+
+void ctl_note(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
 }
 
 void ctl_progress(const char *format, ...)

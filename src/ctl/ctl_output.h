@@ -15,6 +15,8 @@ enum { CTL_TIME_SIZE = 32 };
  * are escaped once more, so that nothing reaches a terminal raw. */
 int ctl_failed(const struct why *why);
 int ctl_wrong_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A line on standard error that belongs to the answer and must not stand in it. */
+void ctl_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A line on standard error for who watches a terminal, else nothing. */
 void ctl_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -270,7 +270,7 @@ static enum leafd_err set_chain(struct ca *ca, const struct cert_list *list, boo
             return LEAFD_NOMEM;
         ca->chain_count++;
     }
-    err = cert_list_pem(list, count, &ca->chain_pem);
+    err = cert_list_pem(list, 0, count, &ca->chain_pem);
     if (err == LEAFD_OK && ca->chain_pem.len > WIRE_DATAGRAM_MAX - REPLY_OTHERS_MAX)
         return fail(why, LEAFD_CONFIG,
                     "the CA and its issuers are %zu octets as PEM: with a leaf they do not fit the "

@@ -223,7 +223,8 @@ const char *cert_list_subject(const struct cert_list *list, size_t at, char *out
     return out;
 }
 
-enum leafd_err cert_list_pem(const struct cert_list *list, size_t count, struct bytes *ret)
+enum leafd_err cert_list_pem(const struct cert_list *list, size_t first, size_t count,
+                             struct bytes *ret)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     enum leafd_err err = LEAFD_NOMEM;
@@ -232,7 +233,7 @@ enum leafd_err cert_list_pem(const struct cert_list *list, size_t count, struct 
     char *text;
     long len;
 
-    for (size_t i = 0; good && i < count; i++)
+    for (size_t i = first; good && i < first + count; i++)
         good =
             PEM_write_bio(bio, PEM_STRING_X509, "", list->der[i].data, (long)list->der[i].len) > 0;
     len = good ? BIO_get_mem_data(bio, &text) : -1;

@@ -32,6 +32,6 @@ bool cert_list_is_root(const struct cert_list *list, size_t at);
 LEAFD_CHECKED enum leafd_err cert_list_sort(struct cert_list *list, struct why *why);
 /* The subject of number `at` as one line (RFC 2253, escaped); returns `out`. */
 const char *cert_list_subject(const struct cert_list *list, size_t at, char *out, size_t size);
-/* All of them as one PEM text, in their order. free(ret->data). */
-LEAFD_CHECKED enum leafd_err cert_list_pem(const struct cert_list *list, size_t count,
+/* `count` of them from number `first` on as one PEM text. free(ret->data). */
+LEAFD_CHECKED enum leafd_err cert_list_pem(const struct cert_list *list, size_t first, size_t count,
                                            struct bytes *ret);
