@@ -192,7 +192,7 @@ static void native_report(struct backend *backend, size_t index, struct token_ke
     snprintf(ret->token, sizeof(ret->token), "%s", key->token->label);
     snprintf(ret->label, sizeof(ret->label), "%s", key->label);
     bytes_hex((struct bytes){key->id, key->id_len}, ret->id);
-    snprintf(ret->mechanism, sizeof(ret->mechanism), "%s", ckm_name(key->mechanism));
+    snprintf(ret->mechanism, sizeof(ret->mechanism), "%s", ckm_name(key->mechanism.type));
     ret->extractable = answer(key->extractable);
     ret->sensitive = answer(key->sensitive);
     ret->never_extractable = answer(key->never_extractable);

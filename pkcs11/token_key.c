@@ -103,7 +103,9 @@ static CK_KEY_TYPE key_type_of(enum sig_algorithm algorithm)
     return algorithm == SIG_ED25519 ? CKK_EC_EDWARDS : CKK_EC;
 }
 
-static enum leafd_err choose_mechanism(struct token_key *key, struct why *why)
+enum leafd_err token_mechanism_choose(struct token_module *module, CK_SLOT_ID slot,
+                                      enum sig_algorithm algorithm, struct token_mechanism *ret,
+                                      struct why *why)
 {
     static const struct {
         CK_MECHANISM_TYPE on_digest;
@@ -115,23 +117,20 @@ static enum leafd_err choose_mechanism(struct token_key *key, struct why *why)
         [SIG_ECDSA_SHA384] = {CKM_ECDSA, CKM_ECDSA_SHA384},
         [SIG_ED25519] = {CKM_EDDSA, CKM_EDDSA},
     };
-    struct token *token = key->token;
+    CK_MECHANISM_TYPE on_digest = rows[algorithm].on_digest;
+    CK_MECHANISM_TYPE on_message = rows[algorithm].on_message;
 
-    key->mechanism = rows[key->algorithm].on_digest;
-    key->hash_in_token = key->algorithm == SIG_ED25519;
-    if (token_can(token->module, token->slot, key->mechanism, CKF_SIGN))
+    if (token_can(module, slot, on_digest, CKF_SIGN)) {
+        *ret = (struct token_mechanism){on_digest, on_digest == on_message};
         return LEAFD_OK;
-    key->mechanism = rows[key->algorithm].on_message;
-    key->hash_in_token = true;
-    if (token_can(token->module, token->slot, key->mechanism, CKF_SIGN))
-        return LEAFD_OK;
-    if (key->algorithm == SIG_ED25519)
-        return fail(why, LEAFD_CONFIG, "token \"%s\" does not sign with %s, so not with this key",
-                    token->label, ckm_name(key->mechanism));
-    return fail(why, LEAFD_CONFIG,
-                "token \"%s\" signs with neither %s nor %s, so not with this key", token->label,
-                ckm_name(rows[key->algorithm].on_digest),
-                ckm_name(rows[key->algorithm].on_message));
+    }
+    if (on_digest == on_message)
+        return fail(why, LEAFD_CONFIG, "does not sign with %s", ckm_name(on_digest));
+    if (!token_can(module, slot, on_message, CKF_SIGN))
+        return fail(why, LEAFD_CONFIG, "signs with neither %s nor %s", ckm_name(on_digest),
+                    ckm_name(on_message));
+    *ret = (struct token_mechanism){on_message, true};
+    return LEAFD_OK;
 }
 
 /* What every key has to allow, and what leafctl shows. */
@@ -171,6 +170,7 @@ static enum leafd_err key_new(struct token *token, CK_SESSION_HANDLE session,
                               struct token_key **ret, struct why *why)
 {
     struct token_key *key = calloc(1, sizeof(*key));
+    struct why missing;
     enum leafd_err err;
 
     if (!key)
@@ -184,9 +184,11 @@ static enum leafd_err key_new(struct token *token, CK_SESSION_HANDLE session,
     err = read_flags(key, session, why);
     if (err != LEAFD_OK)
         goto out;
-    err = choose_mechanism(key, why);
-    if (err != LEAFD_OK)
+    err = token_mechanism_choose(token->module, token->slot, algorithm, &key->mechanism, &missing);
+    if (err != LEAFD_OK) {
+        err = fail(why, err, "token \"%s\" %s, so not with this key", token->label, missing.text);
         goto out;
+    }
     if (sig_algorithm_digest(algorithm)) {
         key->md = EVP_MD_fetch(NULL, sig_algorithm_digest(algorithm), NULL);
         if (!key->md) {
@@ -426,7 +428,7 @@ static bool make_input(const struct token_key *key, struct bytes message, uint8_
     size_t header = key->algorithm == SIG_RSA_SHA256 ? sizeof(sha256_info) : 0;
     unsigned len;
 
-    if (key->hash_in_token) {
+    if (key->mechanism.hashes) {
         *ret = message;
         return true;
     }
@@ -487,7 +489,7 @@ static CK_RV sign_once(struct token_key *key, CK_SESSION_HANDLE session, struct 
 {
     CK_RSA_PKCS_PSS_PARAMS pss = {CKM_SHA256, CKG_MGF1_SHA256, SIG_PSS_SALT};
     bool is_pss = key->algorithm == SIG_RSA_PSS_SHA256;
-    CK_MECHANISM mechanism = {key->mechanism, is_pss ? &pss : NULL, is_pss ? sizeof(pss) : 0};
+    CK_MECHANISM mechanism = {key->mechanism.type, is_pss ? &pss : NULL, is_pss ? sizeof(pss) : 0};
     struct token_module *module = key->token->module;
     CK_RV rv;
 

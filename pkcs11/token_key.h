@@ -9,16 +9,27 @@
 
 #include <openssl/evp.h>
 
+struct token_mechanism {
+    CK_MECHANISM_TYPE type;
+    bool hashes; /* it takes the message, not its digest */
+};
+
+/* What a token signs with for this algorithm, as C_GetMechanismInfo tells: on the digest where it
+ * can, else on the message. LEAFD_CONFIG: it cannot; the sentence lacks its subject ("signs with
+ * neither CKM_ECDSA nor CKM_ECDSA_SHA256"). */
+LEAFD_CHECKED enum leafd_err token_mechanism_choose(struct token_module *module, CK_SLOT_ID slot,
+                                                    enum sig_algorithm algorithm,
+                                                    struct token_mechanism *ret, struct why *why);
+
 struct token_key {
     struct token *token;
     CK_OBJECT_HANDLE handle;
     enum sig_algorithm algorithm;
     unsigned bits;
     size_t signature_max; /* octets */
-    CK_MECHANISM_TYPE mechanism;
-    bool hash_in_token; /* the mechanism takes the message, not its digest */
-    EVP_MD *md;         /* NULL for Ed25519 */
-    char label[132];    /* escaped, for messages */
+    struct token_mechanism mechanism;
+    EVP_MD *md;      /* NULL for Ed25519 */
+    char label[132]; /* escaped, for messages */
     uint8_t id[64];
     size_t id_len;
     /* 0, 1, or -1 when the token does not tell */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "pkcs11/backend_ops.h"
 #include "pkcs11/token.h"
+#include "pkcs11/token_key.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -23,12 +24,15 @@ static void describe_mechanisms(struct token_module *module, CK_SLOT_ID slot, ch
     } rows[] = {
         {CKM_RSA_PKCS, CKF_SIGN, "RSA-PKCS"},
         {CKM_SHA256_RSA_PKCS, CKF_SIGN, "SHA256-RSA-PKCS"},
+        {CKM_RSA_PKCS_PSS, CKF_SIGN, "RSA-PKCS-PSS"},
+        {CKM_SHA256_RSA_PKCS_PSS, CKF_SIGN, "SHA256-RSA-PKCS-PSS"},
         {CKM_ECDSA, CKF_SIGN, "ECDSA"},
         {CKM_ECDSA_SHA256, CKF_SIGN, "ECDSA-SHA256"},
         {CKM_ECDSA_SHA384, CKF_SIGN, "ECDSA-SHA384"},
         {CKM_EDDSA, CKF_SIGN, "EDDSA"},
         {CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, "RSA-KEY-PAIR-GEN"},
         {CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, "EC-KEY-PAIR-GEN"},
+        {CKM_EC_EDWARDS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, "EC-EDWARDS-KEY-PAIR-GEN"},
     };
     size_t len = 0;
 
@@ -66,8 +70,36 @@ static void describe(struct token_module *module, CK_SLOT_ID slot, const CK_TOKE
     describe_mechanisms(module, slot, ret->mechanisms, sizeof(ret->mechanisms));
 }
 
-enum leafd_err token_list(const struct conf *conf, struct token_description **ret,
-                          size_t *ret_count, struct why *why)
+static bool is_token_of(struct token_module *module, CK_SLOT_ID slot, CK_TOKEN_INFO *info,
+                        const char *key)
+{
+    struct token_uri *uri;
+    CK_SLOT_INFO slot_info;
+    bool matches;
+
+    if (token_uri_parse(key, &uri, NULL) != LEAFD_OK)
+        return false;
+    matches = TOKEN_CALL(module, C_GetSlotInfo, slot, &slot_info) == CKR_OK &&
+              token_uri_matches(uri, &module->info, slot, &slot_info, info);
+    token_uri_free(uri);
+    return matches;
+}
+
+static void describe_signing(struct token_module *module, CK_SLOT_ID slot, size_t ca_index,
+                             const struct ca *ca, struct token_signing *ret)
+{
+    struct token_mechanism mechanism;
+    struct why missing;
+
+    *ret = (struct token_signing){.ca_index = ca_index, .algorithm = ca->algorithm};
+    if (token_mechanism_choose(module, slot, ca->algorithm, &mechanism, &missing) == LEAFD_OK)
+        snprintf(ret->mechanism, sizeof(ret->mechanism), "%s", ckm_name(mechanism.type));
+    else
+        snprintf(ret->missing, sizeof(ret->missing), "%.79s", missing.text);
+}
+
+enum leafd_err token_list(const struct conf *conf, const struct ca_set *cas,
+                          struct token_description **ret, size_t *ret_count, struct why *why)
 {
     struct token_module *module = NULL;
     struct token_description *list = NULL;
@@ -88,8 +120,14 @@ enum leafd_err token_list(const struct conf *conf, struct token_description **re
     for (size_t i = 0; i < slot_count; i++) {
         CK_TOKEN_INFO info;
 
-        if (TOKEN_CALL(module, C_GetTokenInfo, slots[i], &info) == CKR_OK)
-            describe(module, slots[i], &info, &list[count++]);
+        if (TOKEN_CALL(module, C_GetTokenInfo, slots[i], &info) != CKR_OK)
+            continue;
+        describe(module, slots[i], &info, &list[count]);
+        for (size_t k = 0; cas && k < cas->count; k++)
+            if (is_token_of(module, slots[i], &info, conf->ca[k].key))
+                describe_signing(module, slots[i], k, cas->ca[k],
+                                 &list[count].signing[list[count].signing_count++]);
+        count++;
     }
 
     *ret = list;

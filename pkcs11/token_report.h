@@ -23,13 +23,23 @@ struct token_description { /* texts are escaped, fit to be printed */
     bool pin_final_try;
     bool pin_locked;
     uint64_t max_sessions; /* 0: not known */
-    char mechanisms[160];  /* of those leafd uses, what the token can: "RSA-PKCS ECDSA …" */
+    char mechanisms[256];  /* of those leafd uses, what the token can: "RSA-PKCS ECDSA …" */
+    struct token_signing {
+        size_t ca_index;
+        enum sig_algorithm algorithm;
+        char mechanism[32]; /* "CKM_ECDSA"; "": the token cannot sign so */
+        char missing[80];   /* then why: "signs with neither CKM_ECDSA nor CKM_ECDSA_SHA256" */
+    } signing[CONF_CA_MAX]; /* for the CAs whose keys should be in this token */
+    size_t signing_count;
 };
 
-/* All slots with a token, also those not initialised. No login. `*ret` is the caller's to free(),
- * NULL when *ret_count is 0. LEAFD_CONFIG: the module cannot be loaded; LEAFD_TOKEN_UNAVAILABLE. */
-LEAFD_CHECKED enum leafd_err token_list(const struct conf *conf, struct token_description **ret,
-                                        size_t *ret_count, struct why *why);
+/* All slots with a token, also those not initialised, and what each signs with for the configured
+ * CAs whose ca.key names it (`cas` may be NULL: not known). No login. `*ret` is the caller's to
+ * free(), NULL when *ret_count is 0. LEAFD_CONFIG: the module cannot be loaded;
+ * LEAFD_TOKEN_UNAVAILABLE. */
+LEAFD_CHECKED enum leafd_err token_list(const struct conf *conf, const struct ca_set *cas,
+                                        struct token_description **ret, size_t *ret_count,
+                                        struct why *why);
 
 enum token_answer { TOKEN_NO, TOKEN_YES, TOKEN_UNKNOWN }; /* UNKNOWN: the token does not tell */
 const char *token_answer_name(enum token_answer answer);  /* "no", "yes", "unknown" */

@@ -8,6 +8,7 @@
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_output.h"
 #include "pkcs11/token_report.h"
+#include "policy/ca_files.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -27,9 +28,8 @@ static enum leafd_err list_in_child(const struct ctl_child *child, const void *a
 {
     struct token_description *tokens = NULL;
     size_t count = 0;
-    enum leafd_err err = token_list(child->conf, &tokens, &count, why);
+    enum leafd_err err = token_list(child->conf, arg, &tokens, &count, why);
 
-    (void)arg;
     if (err == LEAFD_OK)
         *ret_result = (struct bytes){(const uint8_t *)tokens, count * sizeof(*tokens)};
     return err;
@@ -66,6 +66,20 @@ static void token_print(const struct token_description *token)
     snprintf(number, sizeof(number), "%" PRIu64, token->max_sessions);
     ctl_print_row("  max sessions", token->max_sessions ? number : "not told");
     ctl_print_row("  mechanisms", token->mechanisms[0] ? token->mechanisms : "none leafd uses");
+    for (size_t i = 0; i < token->signing_count; i++) {
+        const struct token_signing *signing = &token->signing[i];
+        char name[32];
+        char text[160];
+
+        snprintf(name, sizeof(name), "  for CA %zu", signing->ca_index);
+        if (signing->mechanism[0])
+            snprintf(text, sizeof(text), "%s, with %s", sig_algorithm_name(signing->algorithm),
+                     signing->mechanism);
+        else
+            snprintf(text, sizeof(text), "%s is not possible: it %s",
+                     sig_algorithm_name(signing->algorithm), signing->missing);
+        ctl_print_row(name, text);
+    }
 }
 
 static void token_write(const struct token_description *token, struct json *json)
@@ -85,6 +99,16 @@ static void token_write(const struct token_description *token, struct json *json
     json_bool(json, "pin_locked", token->pin_locked);
     json_uint(json, "max_sessions", token->max_sessions);
     json_string(json, "mechanisms", token->mechanisms);
+    json_array_begin(json, "cas");
+    for (size_t i = 0; i < token->signing_count; i++) {
+        json_object_begin(json, NULL);
+        json_uint(json, "ca", token->signing[i].ca_index);
+        json_string(json, "signs_with", sig_algorithm_name(token->signing[i].algorithm));
+        json_bool(json, "can_sign", token->signing[i].mechanism[0]);
+        json_string(json, "mechanism", token->signing[i].mechanism);
+        json_object_end(json);
+    }
+    json_array_end(json);
     json_object_end(json);
 }
 
@@ -125,15 +149,19 @@ int ctl_token_list(const struct ctl *ctl)
 {
     struct conf *conf = NULL;
     struct bytes result = {NULL, 0};
+    struct ca_set *cas = NULL;
     struct why why = {""};
     enum leafd_err err = ctl_conf_load(ctl, &conf, &why);
     int code;
 
     if (err == LEAFD_OK)
         err = check_access(conf, &why);
+    if (err == LEAFD_OK && ca_files_read(conf, &cas, NULL) != LEAFD_OK)
+        cas = NULL; /* before ca init there are none */
     if (err == LEAFD_OK)
-        err = ctl_child_run(conf, CTL_CHILD_NOTHING, list_in_child, NULL, &result, &why);
+        err = ctl_child_run(conf, CTL_CHILD_NOTHING, list_in_child, cas, &result, &why);
     code = err == LEAFD_OK ? list_print(ctl, result) : ctl_failed(&why);
+    ca_set_unref(cas);
     free((void *)(uintptr_t)result.data);
     conf_free(conf);
     return code;

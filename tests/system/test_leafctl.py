@@ -408,7 +408,12 @@ def test_ca_show(config_of, ca, folder):
 def test_token_list(config_of, ca, folder):
     done = leafctl(config_of(ca), folder, "token", "list")
     assert done.returncode == 0 and ca.token.label in done.stdout, done.stdout + done.stderr
-    assert ca.token.label in json.dumps(leafctl_json(config_of(ca), folder, "token", "list"))
+    assert "ecdsa-sha256, with CKM_ECDSA\n" in done.stdout
+    listed = leafctl_json(config_of(ca), folder, "token", "list")
+    (token,) = [t for t in listed if t["label"] == ca.token.label]
+    assert token["cas"] == [{"ca": 0, "signs_with": "ecdsa-sha256", "can_sign": True, "mechanism": "CKM_ECDSA"}]
+    without = config_of(ca, {"ca": {"certificate": str(folder / "not-made-yet.pem")}})
+    assert [t["cas"] for t in leafctl_json(without, folder, "token", "list")] == [[] for _ in listed]
 
 
 def test_token_test(config_of, ca, folder):

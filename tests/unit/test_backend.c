@@ -1187,7 +1187,8 @@ static void test_token_list(void **state)
     size_t found;
 
     simple(fixture, KEY_P256, "tokens = leafd second\nfirst_slot = 5\nmax_sessions = 7");
-    assert_int_equal(token_list(&fixture->conf, &list, &found, &fixture->why), LEAFD_OK);
+    assert_int_equal(token_list(&fixture->conf, fixture->cas, &list, &found, &fixture->why),
+                     LEAFD_OK);
     assert_int_equal(found, 2);
     assert_string_equal(list[0].label, "leafd");
     assert_string_equal(list[1].label, "second");
@@ -1196,9 +1197,25 @@ static void test_token_list(void **state)
     assert_int_equal(list[1].max_sessions, 7);
     assert_true(list[0].initialized && list[0].has_user_pin && !list[0].pin_locked);
     assert_non_null(strstr(list[0].mechanisms, "ECDSA"));
+    assert_non_null(strstr(list[0].mechanisms, "EC-EDWARDS-KEY-PAIR-GEN"));
+    assert_int_equal(list[0].signing_count, 1);
+    assert_string_equal(list[0].signing[0].mechanism, "CKM_ECDSA");
+    assert_int_equal(list[1].signing_count, 0); /* ca.key names the other one */
+    free(list);
+    simple(fixture, KEY_RSA_PSS, "no_mechanism = CKM_RSA_PKCS_PSS CKM_SHA256_RSA_PKCS_PSS");
+    assert_int_equal(token_list(&fixture->conf, fixture->cas, &list, &found, &fixture->why),
+                     LEAFD_OK);
+    assert_int_equal(list[0].signing[0].algorithm, SIG_RSA_PSS_SHA256);
+    assert_string_equal(list[0].signing[0].mechanism, "");
+    assert_string_equal(list[0].signing[0].missing,
+                        "signs with neither CKM_RSA_PKCS_PSS nor CKM_SHA256_RSA_PKCS_PSS");
+    free(list);
+    assert_int_equal(token_list(&fixture->conf, NULL, &list, &found, &fixture->why), LEAFD_OK);
+    assert_int_equal(list[0].signing_count, 0);
     free(list);
     simple(fixture, KEY_P256, "present = no");
-    assert_int_equal(token_list(&fixture->conf, &list, &found, &fixture->why), LEAFD_OK);
+    assert_int_equal(token_list(&fixture->conf, fixture->cas, &list, &found, &fixture->why),
+                     LEAFD_OK);
     assert_int_equal(found, 0);
     assert_null(list);
 }
