@@ -36,8 +36,8 @@ static enum leafd_err ca_of_file(const struct conf *conf, const struct conf_ca *
         return err;
     if (err != LEAFD_OK && access(from->certificate, F_OK) == -1)
         return fail(why, LEAFD_CONFIG,
-                    "ca.certificate: %s is not there; leafctl ca init makes a CA in the token, or "
-                    "put the certificate of one there that it has",
+                    "ca.certificate: %s is not there; leafctl ca init makes a CA in the token, and "
+                    "leafctl ca install takes the certificate of one that it has",
                     from->certificate);
     if (err != LEAFD_OK)
         return fail_in(why, LEAFD_CONFIG, "ca.certificate");

@@ -64,7 +64,14 @@ def commands_of(done):
 # ---- from a request to leaves ----
 
 
-@pytest.mark.parametrize("kind", ["ec-p256", "rsa-2048", "ed25519"])
+ROOT_KEYS = {
+    "ec-p256": ["ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
+    "rsa-2048": ["rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048"],
+    "ed25519": ["ed25519"],
+}
+
+
+@pytest.mark.parametrize("kind", ROOT_KEYS)
 def test_from_a_request_to_leaves(token, folder, start, kind):
     """What leafctl tells to do is done, with openssl as the root; a client that knows only the root takes
     the leaves."""
@@ -79,9 +86,8 @@ def test_from_a_request_to_leaves(token, folder, start, kind):
     assert csr.subject.rfc4514_string().startswith("CN=leafd CA ") and len(csr.extensions) == 3
 
     made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2000",
-         "-subj", "/CN=Root by openssl", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
-         "-keyout", "root.key", "-out", "root.pem"],
+        ["openssl", "req", "-x509", "-newkey", *ROOT_KEYS[kind], "-nodes", "-days", "2000", "-subj", "/CN=Root by openssl",
+         "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", "root.key", "-out", "root.pem"],
         cwd=folder, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr

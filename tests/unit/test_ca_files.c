@@ -122,6 +122,14 @@ static void what_is_wrong_with_a_file_is_said(void **state)
     expect_refused(world, "ca.certificate");
 }
 
+static void the_padding_is_for_rsa_keys(void **state)
+{
+    struct world *world = *state;
+
+    world->conf.ca_rsa_padding = CONF_RSA_PSS;
+    expect_refused(world, "ca.rsa_padding: pss is for RSA keys");
+}
+
 int main(void)
 {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
@@ -129,6 +137,7 @@ int main(void)
         IN_WORLD(each_ca_has_its_place),
         IN_WORLD(the_untrusted_one_comes_from_its_file),
         IN_WORLD(what_is_wrong_with_a_file_is_said),
+        IN_WORLD(the_padding_is_for_rsa_keys),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
