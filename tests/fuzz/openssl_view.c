@@ -285,7 +285,8 @@ bool openssl_view_names_host(const struct openssl_view *view, bool is_ip, struct
         const ASN1_STRING *name =
             GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(view->names, i), &type);
 
-        if (!is_ip && type == GEN_DNS && is_matched_by(bytes_of_string(name), host))
+        if (is_ip ? type == GEN_IPADD && bytes_equal(bytes_of_string(name), host)
+                  : type == GEN_DNS && is_matched_by(bytes_of_string(name), host))
             return true;
     }
     return false;
