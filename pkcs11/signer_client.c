@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "conf/conf.h"
 #include "pkcs11/sign_pending.h"
 #include "pkcs11/signer_msg.h"
 
@@ -19,8 +20,9 @@
 #include <unistd.h>
 
 enum {
-    LINKS_MAX = 16, /* signers 0 to 7, each perhaps beside the one it replaces */
-    BATCH = 32,     /* messages per system call */
+    LINKS_MAX =
+        2 * CONF_TOKEN_MAX * CONF_PROCESSES_MAX, /* each perhaps beside the one it replaces */
+    BATCH = 32,                                  /* messages per system call */
     GIVES_UP_BEFORE_MS = 300,
     AWAKE_MS = 1000 /* the reader ticks on so long after the last request, so that a new one need
                        not wake it */
@@ -877,8 +879,9 @@ static bool make_way(struct client *client, unsigned index)
     return client->link_count < LINKS_MAX;
 }
 
-void signer_client_connect(struct signer *signer, unsigned index, int fd)
+void signer_client_connect(struct signer *signer, unsigned token, unsigned process, int fd)
 {
+    unsigned index = token * CONF_PROCESSES_MAX + process;
     struct client *client = client_of(signer);
     struct signer_link *link = calloc(1, sizeof(*link));
     uint64_t bit = 1ull << index % 64;

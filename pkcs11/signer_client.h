@@ -12,7 +12,8 @@
 LEAFD_CHECKED enum leafd_err signer_client_new(struct ca_set *cas, size_t max_waiting,
                                                struct signer **ret);
 
-/* The supervisor has started signer number `index` (0 …) and this is our end of the pair; takes the
- * descriptor. What waited on the one before is called with LEAFD_AGAIN when that one's socket ends.
+/* The supervisor has started signer number `process` of token `token` and this is our end of the
+ * pair; takes the descriptor. What waited on the one before is called with LEAFD_AGAIN when that
+ * one's socket ends.
  */
-void signer_client_connect(struct signer *signer, unsigned index, int fd);
+void signer_client_connect(struct signer *signer, unsigned token, unsigned process, int fd);

@@ -50,8 +50,8 @@ struct signer_process {
     struct ca_set *all_cas; /* with the untrusted CA in memory: what is signed for */
     EVP_PKEY *untrusted_key;
     struct secret pin;
-    signer_pin_fn pin_refused;
-    void *pin_ctx;
+    const struct signer_process_events *events;
+    void *events_ctx;
     struct sign_check *check;
     struct signer_lane_parts lane_parts;
 
@@ -378,6 +378,7 @@ static enum leafd_err open_token(struct signer_process *process, struct why *why
                      all ? "" : "the token gives fewer sessions than it offers");
     pthread_mutex_unlock(&process->lock);
     wake_reader(process);
+    process->events->signing(process->events_ctx);
     log_event(LOG_LEVEL_NOTICE, "signer-ready", "lanes=%u cas=%zu", process->lane_count,
               process->all_cas->count);
     return LEAFD_OK;
@@ -419,7 +420,7 @@ static void block_pin(struct signer_process *process, const struct why *why)
 {
     log_reason(LOG_LEVEL_ERROR, "pin-blocked", why);
     set_state(process, SIGNER_PIN_BLOCKED, why->text);
-    process->pin_refused(process->pin_ctx);
+    process->events->pin_refused(process->events_ctx);
 }
 
 /* A module that once worked and cannot be opened again is not mended by waiting: a new process has
@@ -691,7 +692,7 @@ static void *reader_run(void *arg)
 /* ---- life ---- */
 
 enum leafd_err signer_process_new(const struct conf *conf, size_t token, struct ca_set *cas,
-                                  struct secret *pin, bool pin_blocked, signer_pin_fn pin_refused,
+                                  struct secret *pin, const struct signer_process_events *events,
                                   void *ctx, struct signer_process **ret, struct why *why)
 {
     struct signer_process *process = calloc(1, sizeof(*process));
@@ -704,14 +705,12 @@ enum leafd_err signer_process_new(const struct conf *conf, size_t token, struct 
     process->cas = ca_set_ref(cas);
     process->pin = *pin;
     *pin = SECRET_EMPTY;
-    process->pin_refused = pin_refused;
-    process->pin_ctx = ctx;
+    process->events = events;
+    process->events_ctx = ctx;
     process->last = &process->first;
     process->lanes_stop = true;
-    process->state = pin_blocked ? SIGNER_PIN_BLOCKED : SIGNER_CONNECTING;
-    snprintf(process->text, sizeof(process->text), "%s",
-             pin_blocked ? "the token refused the PIN; mend it, then restart leafd"
-                         : "the token is being opened");
+    process->state = SIGNER_CONNECTING;
+    snprintf(process->text, sizeof(process->text), "the token is being opened");
     process->budget = conf->signer_max_rate + 1;
     process->budget_us = clock_mono_us();
     pthread_mutex_init(&process->lock, NULL);
@@ -745,8 +744,6 @@ enum leafd_err signer_process_start(struct signer_process *process, struct why *
 {
     enum leafd_err err;
 
-    if (process->state == SIGNER_PIN_BLOCKED)
-        return LEAFD_OK;
     err = open_token(process, why);
     if (err == LEAFD_PIN)
         set_state(process, SIGNER_PIN_BLOCKED, why->text);

@@ -14,24 +14,31 @@
 
 struct signer_process;
 
-/* Called on the keeper's thread when the token has refused the PIN after the start: C_Login will
- * not be called again in this process, and must not be in the next. */
-typedef void (*signer_pin_fn)(void *ctx);
+/* What the process tells whoever runs it, with the `ctx` of signer_process_new; on a thread of its
+ * own: be quick. */
+struct signer_process_events {
+    void (*signing)(void *ctx); /* the token has been proven, also after each loss */
+    /* The token has refused the PIN after the start: C_Login is not called again here. */
+    void (*pin_refused)(void *ctx);
+    /* It cannot mend itself: another process is to take over; with `at_once` this one has to end
+     * first, since the token has no session for two. */
+    void (*replace_me)(void *ctx, bool at_once);
+};
 
-/* `cas` are the configured CAs (references are taken), `conf` is borrowed, `token` says
- * which of its tokens is opened, `pin` is taken over (may be empty). `pin_blocked`: the token
- * refused this PIN before, so nothing is opened. Makes the untrusted CA if the configuration says
- * auto. Opens nothing yet. */
+/* `cas` are the configured CAs (references are taken), `conf` and `events` are borrowed, `token`
+ * says which of conf's tokens is opened, `pin` is taken over (may be empty). Makes the untrusted CA
+ * if the configuration says auto. Opens nothing yet. */
 LEAFD_CHECKED enum leafd_err signer_process_new(const struct conf *conf, size_t token,
                                                 struct ca_set *cas, struct secret *pin,
-                                                bool pin_blocked, signer_pin_fn pin_refused,
+                                                const struct signer_process_events *events,
                                                 void *ctx, struct signer_process **ret,
                                                 struct why *why);
 /* Gives it a front to serve: our end of a SOCK_SEQPACKET pair, taken. Several may be served at
  * once; one that ends is forgotten. */
 void signer_process_serve(struct signer_process *process, int fd);
 /* Opens the token, proves the keys and starts the lanes; while token or key is absent the keeper
- * probes every 0.5 s, and this is LEAFD_OK too. LEAFD_CONFIG, LEAFD_PIN: nothing that time mends.
+ * probes every 0.5 s, and this is LEAFD_OK too. LEAFD_CONFIG, LEAFD_PIN: nothing that time mends;
+ * after LEAFD_PIN fronts may still be served, and are told so.
  */
 LEAFD_CHECKED enum leafd_err signer_process_start(struct signer_process *process, struct why *why);
 /* Answers what is queued until `deadline_ms`, then ends its threads and closes the token. NULL is

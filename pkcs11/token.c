@@ -2,16 +2,18 @@
 #include "pkcs11/token.h"
 
 #include "base/log.h"
+#include "pkcs11/pin_refusals.h"
 
-#include <openssl/crypto.h>
-#include <openssl/hmac.h>
-#include <openssl/rand.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOT_TRIES = 4, SLOTS_MAX = 4096 };
+enum {
+    SLOT_TRIES = 4,
+    SLOTS_MAX = 4096,
+    LOGIN_WAIT_MS = 2000 /* for another process's login */
+};
 
 const char *token_text(const unsigned char *field, size_t width, char *out, size_t size)
 {
@@ -193,64 +195,6 @@ enum leafd_err token_check(struct token *token, struct why *why)
 
 /* ---- login ---- */
 
-/* PINs that a token has refused, as keyed hashes of token and PIN: asking again with the same one
- * burns a try, and the third locks it. */
-static struct {
-    pthread_mutex_t lock;
-    bool has_key;
-    uint8_t key[32];
-    uint8_t mac[16][32];
-    unsigned count;
-} refused = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static bool pin_mac(const struct token *token, const struct secret *pin, uint8_t mac[32])
-{
-    uint8_t text[sizeof(token->info.serialNumber) + sizeof(token->info.label) + 256];
-    size_t len = 0;
-    unsigned mac_len = 32;
-    bool ok;
-
-    if (!refused.has_key) {
-        if (RAND_bytes(refused.key, sizeof(refused.key)) != 1)
-            return false;
-        refused.has_key = true;
-    }
-    memcpy(text, token->info.serialNumber, sizeof(token->info.serialNumber));
-    len += sizeof(token->info.serialNumber);
-    memcpy(text + len, token->info.label, sizeof(token->info.label));
-    len += sizeof(token->info.label);
-    if (pin->len > sizeof(text) - len)
-        return false;
-    if (pin->len)
-        memcpy(text + len, pin->data, pin->len);
-    len += pin->len;
-    ok = HMAC(EVP_sha256(), refused.key, sizeof(refused.key), text, len, mac, &mac_len) != NULL;
-    OPENSSL_cleanse(text, sizeof(text));
-    return ok;
-}
-
-/* With a full table every PIN counts as refused: better a restart than a locked token. */
-static bool was_refused(const struct token *token, const struct secret *pin)
-{
-    uint8_t mac[32];
-    bool found;
-
-    pthread_mutex_lock(&refused.lock);
-    found = refused.count == 16 || !pin_mac(token, pin, mac);
-    for (unsigned i = 0; i < refused.count && !found; i++)
-        found = memcmp(refused.mac[i], mac, sizeof(mac)) == 0;
-    pthread_mutex_unlock(&refused.lock);
-    return found;
-}
-
-static void remember_refused(const struct token *token, const struct secret *pin)
-{
-    pthread_mutex_lock(&refused.lock);
-    if (refused.count < 16 && pin_mac(token, pin, refused.mac[refused.count]))
-        refused.count++;
-    pthread_mutex_unlock(&refused.lock);
-}
-
 /* Nothing that would burn a try that the operator may need. */
 static enum leafd_err check_flags(const struct token *token, CK_FLAGS flags, struct why *why)
 {
@@ -294,8 +238,19 @@ static enum leafd_err login_error(const struct token *token, CK_RV rv, struct wh
     }
 }
 
-static enum leafd_err login_with(struct token *token, const struct secret *pin, bool on_device,
-                                 struct why *why)
+/* What tells this token from others, for those who remember refused PINs. */
+static struct bytes identity(const struct token *token, uint8_t *out)
+{
+    const CK_TOKEN_INFO *info = &token->info;
+
+    memcpy(out, info->serialNumber, sizeof(info->serialNumber));
+    memcpy(out + sizeof(info->serialNumber), info->label, sizeof(info->label));
+    return (struct bytes){out, sizeof(info->serialNumber) + sizeof(info->label)};
+}
+
+/* While no other process tries. */
+static enum leafd_err try_login(struct token *token, const struct secret *pin, bool on_device,
+                                struct why *why)
 {
     struct session session;
     CK_TOKEN_INFO info;
@@ -307,10 +262,6 @@ static enum leafd_err login_with(struct token *token, const struct secret *pin, 
     err = check_flags(token, info.flags, why);
     if (err != LEAFD_OK)
         return err;
-    if (was_refused(token, pin))
-        return fail(why, LEAFD_PIN,
-                    "token \"%s\" has refused this PIN before: it is not tried again",
-                    token->label);
     err = session_pool_take(token->pool, 0, &session, why);
     if (err != LEAFD_OK)
         return err;
@@ -321,9 +272,21 @@ static enum leafd_err login_with(struct token *token, const struct secret *pin, 
     session_pool_give(token->pool, session);
     if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN)
         return LEAFD_OK;
-    err = login_error(token, rv, why);
-    if (err == LEAFD_PIN)
-        remember_refused(token, pin);
+    return login_error(token, rv, why);
+}
+
+static enum leafd_err login_with(struct token *token, const struct secret *pin, bool on_device,
+                                 struct why *why)
+{
+    uint8_t text[sizeof(token->info.serialNumber) + sizeof(token->info.label)];
+    struct bytes id = identity(token, text);
+    uint64_t tries = atomic_load(&token->logins);
+    enum leafd_err err = pin_try_begin(id, pin, LOGIN_WAIT_MS, why);
+
+    if (err != LEAFD_OK)
+        return err;
+    err = try_login(token, pin, on_device, why);
+    pin_try_end(id, pin, err == LEAFD_PIN && atomic_load(&token->logins) != tries);
     return err;
 }
 

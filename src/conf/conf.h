@@ -14,6 +14,7 @@
 enum {
     CONF_CA_MAX = 8,
     CONF_TOKEN_MAX = 8,
+    CONF_PROCESSES_MAX = 8,
     CONF_LISTEN_MAX = 32,
     CONF_FILE_MAX = 1 << 20,
     CONF_URL_MAX = 512
@@ -69,9 +70,10 @@ struct conf_token { /* one way to the CA keys: a module, what it needs, and the 
     char *module; /* absolute path */
     struct conf_env *env;
     size_t env_count;
-    char *pin_file;    /* absolute path, or NULL */
-    char *pin_env;     /* name of a variable, or NULL */
-    unsigned sessions; /* lanes at most */
+    char *pin_file;     /* absolute path, or NULL */
+    char *pin_env;      /* name of a variable, or NULL */
+    unsigned sessions;  /* lanes at most */
+    unsigned processes; /* that share them */
     int64_t timeout_ms;
 };
 

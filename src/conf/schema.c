@@ -141,6 +141,10 @@ const struct schema_row schema_rows[] = {
     {.name = "token.sessions", .type = SCHEMA_COUNT, .offset = FIELD(token[0].sessions), .min = 1,
      .max = 1024, .fallback = "16",
      .help = "Sessions that sign at once, at most; the token's own limit is kept."},
+    {.name = "token.processes", .type = SCHEMA_COUNT, .offset = FIELD(token[0].processes),
+     .min = 1, .max = CONF_PROCESSES_MAX, .fallback = "1",
+     .help = "Signer processes that share those sessions, for modules that do one thing at a time "
+             "in each process."},
     {.name = "token.timeout", .type = SCHEMA_DURATION_MS, .offset = FIELD(token[0].timeout_ms),
      .min = 100, .max = MINUTE, .fallback = "2s",
      .help = "How long one call into the module may take before its signer counts as hung."},

@@ -107,7 +107,8 @@ static void cas_warn(const struct role_start *start)
                       i);
         if (start->cas->ca[i]->key_type == KEY_TYPE_ED25519)
             log_event(LOG_LEVEL_WARNING, "ca-with-ed25519",
-                      "ca=%zu reason=\"no browser takes leaves that an Ed25519 key has signed\"", i);
+                      "ca=%zu reason=\"no browser takes leaves that an Ed25519 key has signed\"",
+                      i);
         if (!ca_is_valid_at(start->cas->ca[i], clock_wall_sec()))
             log_event(
                 LOG_LEVEL_WARNING, "ca-not-valid-now",
@@ -157,7 +158,8 @@ static void front_serve(struct front *front, const struct role_start *start)
 
         role_wait(start, &message, &fd);
         if (message.kind == ROLE_MSG_PEER && fd != -1)
-            signer_client_connect(front->signer, message.value, fd);
+            signer_client_connect(front->signer, ROLE_PEER_TOKEN(message.value),
+                                  ROLE_PEER_PROCESS(message.value), fd);
         else if (fd != -1)
             close(fd);
     } while (message.kind != ROLE_MSG_STOP);
@@ -172,7 +174,7 @@ int front_main(struct role_start *start)
     if (err == LEAFD_OK) {
         cas_warn(start);
         crl_warn(&front);
-        role_say(start, ROLE_MSG_READY);
+        role_say(start, ROLE_MSG_READY, 0);
         front_serve(&front, start);
     } else {
         role_log_failure("start-failed", err, &why);

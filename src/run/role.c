@@ -98,16 +98,20 @@ bool role_poll(const struct role_start *start, struct role_msg *ret, int *ret_fd
     }
 }
 
-void role_say(const struct role_start *start, enum role_msg_kind kind)
+void role_say(const struct role_start *start, enum role_msg_kind kind, uint32_t value)
 {
-    if (role_msg_send(start->channel, kind, 0, -1) != LEAFD_OK)
+    if (role_msg_send(start->channel, kind, value, -1) != LEAFD_OK)
         log_event(LOG_LEVEL_DEBUG, "supervisor-deaf", "kind=%d", (int)kind);
 }
 
 static void start_init(struct role_start *start, int channel)
 {
-    *start = (struct role_start){
-        .channel = channel, .control = -1, .admin_unix = -1, .admin_tcp = -1, .pin = -1};
+    *start = (struct role_start){.channel = channel,
+                                 .control = -1,
+                                 .admin_unix = -1,
+                                 .admin_tcp = -1,
+                                 .pin = -1,
+                                 .pin_refusals = -1};
     for (size_t i = 0; i < CONF_LISTEN_MAX; i++)
         start->listen[i] = -1;
 }
@@ -126,6 +130,7 @@ static void start_clear(struct role_start *start)
     close_fd(start->admin_unix);
     close_fd(start->admin_tcp);
     close_fd(start->pin);
+    close_fd(start->pin_refusals);
     ca_set_unref(start->cas);
     conf_free(start->conf);
     close(start->channel);
@@ -145,6 +150,8 @@ static int *place_of(struct role_start *start, const struct role_msg *message)
         return &start->admin_tcp;
     case ROLE_MSG_PIN:
         return &start->pin;
+    case ROLE_MSG_PIN_REFUSALS:
+        return &start->pin_refusals;
     default:
         return NULL;
     }
@@ -160,10 +167,13 @@ static enum leafd_err conf_read(struct role_start *start, int boot_fd, struct wh
         return err;
     err = conf_load(boot.text, boot.file, boot.dir, boot.overrides, boot.override_count,
                     &start->conf, why);
+    if (err == LEAFD_OK && boot.token >= start->conf->token_count)
+        err = fail(why, LEAFD_INTERNAL, "the boot message names a token that there is not");
     if (err == LEAFD_OK) {
         start->conf->insecure_file_key = boot.insecure_file_key;
         start->first = boot.first;
-        start->pin_blocked = boot.pin_blocked;
+        start->token = boot.token;
+        start->process = boot.process;
         log_set_level((enum log_level)boot.log_level);
     }
     role_boot_clear(&boot, memory);

@@ -26,7 +26,7 @@ int exit_code_of(enum leafd_err err);
 struct role_start {
     int channel;
     bool first; /* see struct role_boot */
-    bool pin_blocked;
+    unsigned token, process;
     struct conf *conf;
     struct ca_set *cas; /* the configured CAs */
     int listen[CONF_LISTEN_MAX];
@@ -34,6 +34,7 @@ struct role_start {
     int admin_unix;
     int admin_tcp;
     int pin;
+    int pin_refusals;
 };
 
 /* The next message, once it is there. Log levels are obeyed here and never returned; the
@@ -42,7 +43,7 @@ void role_wait(const struct role_start *start, struct role_msg *ret, int *ret_fd
 /* As role_wait, for what has arrived already: false when there is nothing. */
 bool role_poll(const struct role_start *start, struct role_msg *ret, int *ret_fd);
 /* Tells the supervisor, from any thread; one that is gone is noticed by role_wait. */
-void role_say(const struct role_start *start, enum role_msg_kind kind);
+void role_say(const struct role_start *start, enum role_msg_kind kind, uint32_t value);
 
 /* One line with the error's word and its sentence. */
 void role_log_failure(const char *event, enum leafd_err err, const struct why *why);

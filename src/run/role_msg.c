@@ -20,9 +20,10 @@ enum { BOOT_MAX = CONF_FILE_MAX + (1 << 20) };
 struct boot_head {
     uint32_t log_level;
     uint32_t override_count;
+    uint32_t token;
+    uint32_t process;
     uint8_t insecure_file_key;
     uint8_t first;
-    uint8_t pin_blocked;
     uint8_t has_dir;
 };
 
@@ -70,7 +71,8 @@ enum leafd_err role_boot_write(const struct role_boot *boot, int *ret_fd, struct
         .override_count = (uint32_t)boot->override_count,
         .insecure_file_key = boot->insecure_file_key,
         .first = boot->first,
-        .pin_blocked = boot->pin_blocked,
+        .token = boot->token,
+        .process = boot->process,
         .has_dir = boot->dir != NULL,
     };
     const char *dir = boot->dir ? boot->dir : "";
@@ -139,7 +141,8 @@ static enum leafd_err boot_parse(struct bytes raw, struct role_boot *boot, struc
     boot->log_level = head.log_level;
     boot->insecure_file_key = head.insecure_file_key;
     boot->first = head.first;
-    boot->pin_blocked = head.pin_blocked;
+    boot->token = head.token;
+    boot->process = head.process;
     return LEAFD_OK;
 malformed:
     free(overrides);

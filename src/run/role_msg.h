@@ -3,8 +3,9 @@
  * them with a descriptor. Writer and reader are here, side by side; both ends are one binary.
  *
  * A role's life on its channel: BOOT, then its descriptors, then GO; from then on PEER, LOG_LEVEL
- * and STOP in any order and number. The role says READY once, and PIN_BLOCKED when the token
- * refused its PIN. The supervisor takes nothing else from a role; a role believes its supervisor.
+ * and STOP in any order and number. The role says READY once; a signer says SIGNING whenever its
+ * token has been proven, PIN_BLOCKED when that refused its PIN, and REPLACE_ME when it cannot mend
+ * itself. The supervisor takes nothing else from a role; a role believes its supervisor.
  *
  * Threads: role_msg_send from any thread; one reader per end. */
 #pragma once
@@ -14,20 +15,29 @@
 #include <sys/types.h>
 
 enum role_msg_kind {
-    ROLE_MSG_BOOT = 1,    /* fd: role_boot_write(); value: the supervisor's process id */
-    ROLE_MSG_LISTEN,      /* fd: bound socket of listener `value` */
-    ROLE_MSG_CONTROL,     /* fd: listening control socket */
-    ROLE_MSG_ADMIN_UNIX,  /* fd: listening admin socket */
-    ROLE_MSG_ADMIN_TCP,   /* fd: listening admin socket */
-    ROLE_MSG_PIN,         /* fd: what the PIN is read from */
-    ROLE_MSG_GO,          /* that was all: begin */
-    ROLE_MSG_PEER,        /* fd: our end of a pair; to a front, `value` is the signer's number */
+    ROLE_MSG_BOOT = 1,     /* fd: role_boot_write(); value: the supervisor's process id */
+    ROLE_MSG_LISTEN,       /* fd: bound socket of listener `value` */
+    ROLE_MSG_CONTROL,      /* fd: listening control socket */
+    ROLE_MSG_ADMIN_UNIX,   /* fd: listening admin socket */
+    ROLE_MSG_ADMIN_TCP,    /* fd: listening admin socket */
+    ROLE_MSG_PIN,          /* fd: what the PIN is read from */
+    ROLE_MSG_PIN_REFUSALS, /* fd: what pin_refusals_use() takes */
+    ROLE_MSG_GO,           /* that was all: begin */
+    ROLE_MSG_PEER, /* fd: our end of a pair; to a front, `value` is ROLE_PEER(token, process) */
     ROLE_MSG_LOG_LEVEL,   /* value: enum log_level */
     ROLE_MSG_STOP,        /* answer what is queued, and end */
     ROLE_MSG_READY,       /* from a role: it serves */
-    ROLE_MSG_PIN_BLOCKED, /* from a signer: never try this PIN again */
+    ROLE_MSG_PIN_BLOCKED, /* from a signer: it waits for the operator, with no PIN to try */
+    ROLE_MSG_SIGNING,     /* from a signer: its token is proven; one that it replaces may go */
+    ROLE_MSG_REPLACE_ME,  /* from a signer: a lane hangs; value 1: the token has no session for two,
+                             so end me first */
     ROLE_MSG_END
 };
+
+/* The value of PEER, and what it says. */
+#define ROLE_PEER(token, process) ((token) << 8 | (process))
+#define ROLE_PEER_TOKEN(value) ((value) >> 8)
+#define ROLE_PEER_PROCESS(value) ((value)&0xff)
 
 struct role_msg {
     uint32_t kind; /* enum role_msg_kind */
@@ -52,7 +62,8 @@ struct role_boot {
     uint32_t log_level; /* enum log_level: may have changed since that text was read */
     bool insecure_file_key;
     bool first; /* none of this role has been ready yet: what is wrong is the operator's to mend */
-    bool pin_blocked; /* the token has refused this PIN: do not try it again */
+    uint32_t token;   /* a signer's: which of the configuration's tokens is its own */
+    uint32_t process; /* the how manieth of that token's signers it is */
 };
 
 /* A sealed memory file with `boot`, to be closed by the caller. LEAFD_IO with a sentence. */

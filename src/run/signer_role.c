@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "pkcs11/pin.h"
+#include "pkcs11/pin_refusals.h"
 #include "pkcs11/signer_process.h"
 
 #include <errno.h>
@@ -25,28 +26,50 @@ static enum leafd_err env_set(const struct conf_token *token, struct why *why)
     return LEAFD_OK;
 }
 
-/* On the keeper's thread; the first thread has said all it says before. */
-static void pin_refused(void *ctx)
-{
-    const struct role_start *start = ctx;
+/* ---- what the process tells goes to the supervisor ---- */
 
-    role_say(start, ROLE_MSG_PIN_BLOCKED);
+static void say_signing(void *ctx)
+{
+    role_say(ctx, ROLE_MSG_SIGNING, 0);
+}
+
+static void say_pin_refused(void *ctx)
+{
+    role_say(ctx, ROLE_MSG_PIN_BLOCKED, 0);
+}
+
+static void say_replace_me(void *ctx, bool at_once)
+{
+    role_say(ctx, ROLE_MSG_REPLACE_ME, at_once);
+}
+
+static const struct signer_process_events events = {say_signing, say_pin_refused, say_replace_me};
+
+/* ---- life ---- */
+
+/* The sessions of a token are shared out among its processes. */
+static void take_share(struct conf_token *token)
+{
+    token->sessions = (token->sessions + token->processes - 1) / token->processes;
 }
 
 static enum leafd_err signer_make(struct role_start *start, struct signer_process **ret,
                                   struct why *why)
 {
     struct secret pin = SECRET_EMPTY;
-    enum leafd_err err = env_set(&start->conf->token[0], why);
+    enum leafd_err err = env_set(&start->conf->token[start->token], why);
 
+    take_share(&start->conf->token[start->token]);
+    if (err == LEAFD_OK && start->pin_refusals != -1)
+        err = pin_refusals_use(start->pin_refusals, why);
     if (err == LEAFD_OK && start->pin != -1) {
         err = pin_read(start->pin, &pin, why);
         close(start->pin);
         start->pin = -1;
     }
     if (err == LEAFD_OK)
-        err = signer_process_new(start->conf, 0, start->cas, &pin, start->pin_blocked, pin_refused,
-                                 start, ret, why);
+        err = signer_process_new(start->conf, start->token, start->cas, &pin, &events, start, ret,
+                                 why);
     secret_clear(&pin);
     return err;
 }
@@ -92,13 +115,16 @@ int signer_role_main(struct role_start *start)
 
     if (err == LEAFD_OK && serve_waiting(process, start)) {
         err = signer_process_start(process, &why);
+        if (err == LEAFD_PIN && !start->first) { /* not ours to end: fronts are told what it is */
+            role_log_failure("pin-blocked", err, &why);
+            role_say(start, ROLE_MSG_PIN_BLOCKED, 0);
+            err = LEAFD_OK;
+        }
         if (err == LEAFD_OK) {
-            role_say(start, ROLE_MSG_READY);
+            role_say(start, ROLE_MSG_READY, 0);
             serve(process, start);
         }
     }
-    if (err == LEAFD_PIN && !start->first)
-        role_say(start, ROLE_MSG_PIN_BLOCKED);
     if (err != LEAFD_OK)
         role_log_failure("start-failed", err, &why);
     if (process)

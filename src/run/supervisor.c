@@ -5,16 +5,14 @@
 
 #include "base/channel.h"
 #include "base/clock.h"
-#include "pkcs11/pin.h"
-#include "run/role.h"
+#include "run/conf_source.h"
+#include "run/post.h"
 #include "run/sockets.h"
+#include "run/token_pins.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -27,42 +25,25 @@
 #endif
 
 enum {
-    STOP_MS = 4500,        /* for all roles together; what is left then is killed */
-    LIVED_MS = 2000,       /* a role that dies younger than this is started again ever later */
-    BACKOFF_FIRST_MS = 50, /* the first time at once, the second so much later, then doubling */
-    BACKOFF_MAX_MS = 30000,
-    PAIR_BUFFER = 1 << 20, /* octets on their way from a front to a signer, and back */
-    MESSAGES_PER_TURN = 16 /* from one role, before the others have their turn */
-};
-
-/* In the order of their start: to open the signer's PIN source overwrites the variable it is in,
- * before anybody inherits it. One signer; its number is 0. */
-enum { CHILD_SIGNER, CHILD_FRONT, CHILD_COUNT };
-
-struct child {
-    enum role role;
-    pid_t pid;   /* 0: does not run */
-    int channel; /* -1: does not run, or has closed its end */
-    bool ready;  /* one of its kind has been ready: what comes later is no first start */
-    bool pin_blocked;
-    bool told_to_stop;
-    int64_t started_ms;
-    int64_t restart_ms; /* when it is to be started, while it does not run */
-    int64_t backoff_ms;
+    STOP_MS = 4500,         /* for all roles together; what is left then is killed */
+    PAIR_BUFFER = 1 << 20,  /* octets on their way from a front to a signer, and back */
+    MESSAGES_PER_TURN = 16, /* from one role, before the others have their turn */
+    POSTS_MAX = CONF_TOKEN_MAX * CONF_PROCESSES_MAX + 1,
+    CHILDREN_MAX = 2 * POSTS_MAX
 };
 
 struct supervisor {
     const struct supervisor_options *options;
-    struct bytes text; /* of the configuration that the roles are started with */
-    char *file;
-    char *dir;
-    struct conf *conf;
+    struct conf_source source;
     enum log_level log_level;
     struct sockets sockets;
-    int pin_kept; /* a PIN source that can be opened only once, or -1 */
+    struct token_pins pins;
     int signals;
-    struct child children[CHILD_COUNT];
-    bool announced;
+    struct post post[POSTS_MAX]; /* the signers', then the front's, which is the last */
+    size_t post_count;
+    bool front_was_ready;
+    bool token_was_ready[CONF_TOKEN_MAX]; /* one of its signers was: what follows is no first start
+                                           */
     bool stopping;
     int64_t kill_ms; /* while stopping */
     int exit_code;
@@ -77,154 +58,82 @@ static void notify(const char *state)
 #endif
 }
 
+/* Child number `i` of 2 * post_count. */
+static struct child *child_at(struct supervisor *supervisor, size_t i)
+{
+    return &supervisor->post[i / 2].child[i % 2];
+}
+
+static struct post *front_post(struct supervisor *supervisor)
+{
+    return &supervisor->post[supervisor->post_count - 1];
+}
+
 /* ---- starting a role ---- */
 
-/* Between fork and exec, in the child. */
-static _Noreturn void child_exec(const struct supervisor *supervisor, const struct child *child,
-                                 int channel)
+static enum leafd_err say_sockets(const struct sockets *sockets, int channel, struct why *why)
 {
-    static const char *const ours[] = {"NOTIFY_SOCKET",  "LISTEN_FDS",   "LISTEN_PID",
-                                       "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"};
-    char number[16];
-    char *argv[] = {(char *)(uintptr_t)supervisor->options->program,
-                    (char *)(uintptr_t) "--role",
-                    (char *)(uintptr_t)role_name(child->role),
-                    (char *)(uintptr_t) "--channel",
-                    number,
-                    NULL};
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    sigset_t none;
-
-    snprintf(number, sizeof(number), "%d", channel);
-    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
-        unsetenv(ours[i]);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (null != -1)
-        dup2(null, STDIN_FILENO);
-    /* Ours are close-on-exec; this is for those we were started with. */
-    if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) == 0 && fcntl(channel, F_SETFD, 0) == 0)
-        execv("/proc/self/exe", argv);
-    log_event(LOG_LEVEL_ERROR, "exec-failed", "reason=\"/proc/self/exe: %s\"", strerror(errno));
-    _exit(EXIT_FAILED);
-}
-
-static enum leafd_err say(int channel, enum role_msg_kind kind, uint32_t value, int fd,
-                          struct why *why)
-{
-    enum leafd_err err = role_msg_send(channel, kind, value, fd);
-
-    return err == LEAFD_OK ? LEAFD_OK : fail(why, err, "cannot write to a role's channel");
-}
-
-static enum leafd_err say_boot(const struct supervisor *supervisor, const struct child *child,
-                               int channel, struct why *why)
-{
-    struct role_boot boot = {
-        .text = supervisor->text,
-        .file = supervisor->file,
-        .dir = supervisor->dir,
-        .overrides = supervisor->options->overrides,
-        .override_count = supervisor->options->override_count,
-        .log_level = (uint32_t)supervisor->log_level,
-        .insecure_file_key = supervisor->options->insecure_file_key,
-        .first = !child->ready,
-        .pin_blocked = child->pin_blocked,
-    };
-    enum leafd_err err;
-    int fd;
-
-    err = role_boot_write(&boot, &fd, why);
-    if (err != LEAFD_OK)
-        return err;
-    err = say(channel, ROLE_MSG_BOOT, (uint32_t)getpid(), fd, why);
-    close(fd);
-    return err;
-}
-
-static enum leafd_err say_sockets(const struct supervisor *supervisor, int channel, struct why *why)
-{
-    const struct sockets *sockets = &supervisor->sockets;
     enum leafd_err err = LEAFD_OK;
 
     for (size_t i = 0; err == LEAFD_OK && i < sockets->listen_count; i++)
-        err = say(channel, ROLE_MSG_LISTEN, (uint32_t)i, sockets->listen[i], why);
+        err = child_say(channel, ROLE_MSG_LISTEN, (uint32_t)i, sockets->listen[i], why);
     if (err == LEAFD_OK)
-        err = say(channel, ROLE_MSG_CONTROL, 0, sockets->control, why);
+        err = child_say(channel, ROLE_MSG_CONTROL, 0, sockets->control, why);
     if (err == LEAFD_OK && sockets->admin_unix != -1)
-        err = say(channel, ROLE_MSG_ADMIN_UNIX, 0, sockets->admin_unix, why);
+        err = child_say(channel, ROLE_MSG_ADMIN_UNIX, 0, sockets->admin_unix, why);
     if (err == LEAFD_OK && sockets->admin_tcp != -1)
-        err = say(channel, ROLE_MSG_ADMIN_TCP, 0, sockets->admin_tcp, why);
+        err = child_say(channel, ROLE_MSG_ADMIN_TCP, 0, sockets->admin_tcp, why);
     return err;
 }
 
-/* A file is opened anew for each signer, so that a changed PIN is seen. What can be read only once,
- * a variable or a pipe, comes as sealed memory: that is kept. */
-static enum leafd_err say_pin(struct supervisor *supervisor, int channel, struct why *why)
+static enum leafd_err say_pin(const struct token_pins *pins, size_t token, int channel,
+                              struct why *why)
 {
-    enum leafd_err err;
-    int fd = supervisor->pin_kept;
+    bool must_close;
+    int fd;
+    enum leafd_err err = token_pins_open(pins, token, &fd, &must_close, why);
 
-    if (fd == -1) {
-        err = pin_open(&supervisor->conf->token[0], &fd, why);
-        if (err != LEAFD_OK || fd == -1)
-            return err;
-        if (fcntl(fd, F_GET_SEALS) > 0)
-            supervisor->pin_kept = fd;
-    }
-    err = say(channel, ROLE_MSG_PIN, 0, fd, why); /* pin_read begins at its first octet */
-    if (fd != supervisor->pin_kept)
+    if (err != LEAFD_OK)
+        return err;
+    err = child_say(channel, ROLE_MSG_PIN_REFUSALS, 0, pins->refusals[token], why);
+    if (err == LEAFD_OK && fd != -1)
+        err = child_say(channel, ROLE_MSG_PIN, 0, fd, why);
+    if (must_close && fd != -1)
         close(fd);
     return err;
 }
 
-/* All it needs waits in its channel before it is born. */
-static enum leafd_err child_start(struct supervisor *supervisor, struct child *child,
-                                  struct why *why)
+static enum leafd_err give(void *ctx, const struct child *child, int channel, struct why *why)
 {
-    enum leafd_err err;
-    int ends[2];
-    pid_t pid;
+    const struct supervisor *supervisor = ctx;
 
-    err = channel_pair(true, ends);
-    if (err != LEAFD_OK)
-        return fail(why, err, "socketpair: %s", strerror(errno));
-    err = say_boot(supervisor, child, ends[0], why);
-    if (err == LEAFD_OK && child->role == ROLE_FRONT)
-        err = say_sockets(supervisor, ends[0], why);
-    if (err == LEAFD_OK && child->role == ROLE_SIGNER)
-        err = say_pin(supervisor, ends[0], why);
-    if (err == LEAFD_OK)
-        err = say(ends[0], ROLE_MSG_GO, 0, -1, why);
-    if (err != LEAFD_OK)
-        goto out;
-    pid = fork();
-    if (pid == -1) {
-        err = fail(why, LEAFD_IO, "fork: %s", strerror(errno));
-        goto out;
-    }
-    if (pid == 0)
-        child_exec(supervisor, child, ends[1]);
-    child->pid = pid;
-    child->channel = ends[0];
-    child->told_to_stop = false;
-    child->started_ms = clock_mono_ms();
-    log_event(LOG_LEVEL_INFO, "role-started", "role=%s pid=%d", role_name(child->role), (int)pid);
-    ends[0] = -1;
-out:
-    if (ends[0] != -1)
-        close(ends[0]);
-    close(ends[1]);
-    return err;
+    return child->role == ROLE_FRONT ? say_sockets(&supervisor->sockets, channel, why)
+                                     : say_pin(&supervisor->pins, child->token, channel, why);
 }
 
-/* ---- front and signer, paired ---- */
-
-static void child_kill(const struct child *child)
+static bool was_ready(const struct supervisor *supervisor, const struct child *child)
 {
-    if (child->pid)
-        kill(child->pid, SIGKILL);
+    return child->role == ROLE_FRONT ? supervisor->front_was_ready
+                                     : supervisor->token_was_ready[child->token];
 }
+
+static enum leafd_err start(struct supervisor *supervisor, struct child *child, struct why *why)
+{
+    struct role_boot boot = {
+        .text = supervisor->source.text,
+        .file = supervisor->source.file,
+        .dir = supervisor->source.dir,
+        .overrides = supervisor->options->overrides,
+        .override_count = supervisor->options->override_count,
+        .log_level = (uint32_t)supervisor->log_level,
+        .insecure_file_key = supervisor->options->insecure_file_key,
+    };
+
+    child->first = !was_ready(supervisor, child);
+    return child_start(child, supervisor->options->program, &boot, give, supervisor, why);
+}
+
+/* ---- front and signers, paired ---- */
 
 static void pair_buffers_set(int fd)
 {
@@ -237,7 +146,7 @@ static void pair_buffers_set(int fd)
 static bool say_peer(const struct child *child, uint32_t value, int fd)
 {
     struct why why = {""};
-    enum leafd_err err = say(child->channel, ROLE_MSG_PEER, value, fd, &why);
+    enum leafd_err err = child_say(child->channel, ROLE_MSG_PEER, value, fd, &why);
 
     if (err == LEAFD_OK)
         return true;
@@ -246,11 +155,8 @@ static bool say_peer(const struct child *child, uint32_t value, int fd)
     return false;
 }
 
-/* A new pair whenever either of them is new. */
-static void pair_connect(const struct supervisor *supervisor)
+static void pair(const struct child *front, const struct child *signer)
 {
-    const struct child *front = &supervisor->children[CHILD_FRONT];
-    const struct child *signer = &supervisor->children[CHILD_SIGNER];
     int ends[2];
 
     if (front->channel == -1 || signer->channel == -1)
@@ -263,41 +169,40 @@ static void pair_connect(const struct supervisor *supervisor)
     pair_buffers_set(ends[0]);
     pair_buffers_set(ends[1]);
     if (say_peer(signer, 0, ends[1]))
-        (void)say_peer(front, 0, ends[0]);
+        (void)say_peer(front, ROLE_PEER(signer->token, signer->process), ends[0]);
     close(ends[0]);
     close(ends[1]);
 }
 
+/* A new pair whenever either of them is new. The older of two signers comes first, so that
+ * the front knows which one is newer. */
+static void pair_all(struct supervisor *supervisor, const struct child *fresh)
+{
+    const struct child *front = post_holder(front_post(supervisor));
+
+    if (fresh->role == ROLE_SIGNER) {
+        pair(front, fresh);
+        return;
+    }
+    for (size_t i = 0; i + 1 < supervisor->post_count; i++) {
+        const struct child *child = supervisor->post[i].child;
+        bool swapped = child[0].started_ms > child[1].started_ms;
+
+        pair(front, &child[swapped]);
+        pair(front, &child[!swapped]);
+    }
+}
+
 /* ---- when a role ends ---- */
 
-static void restart_later(struct child *child)
-{
-    int64_t now = clock_mono_ms();
-
-    if (now - child->started_ms >= LIVED_MS)
-        child->backoff_ms = 0;
-    child->restart_ms = now + child->backoff_ms;
-    child->backoff_ms = child->backoff_ms ? 2 * child->backoff_ms : BACKOFF_FIRST_MS;
-    if (child->backoff_ms > BACKOFF_MAX_MS)
-        child->backoff_ms = BACKOFF_MAX_MS;
-}
-
-/* One that does not listen is ending by itself, or is killed when its time is over. */
-static void stop_role(struct child *child)
-{
-    if (!child->pid || child->told_to_stop)
-        return;
-    child->told_to_stop = true;
-    if (child->channel != -1 && role_msg_send(child->channel, ROLE_MSG_STOP, 0, -1) != LEAFD_OK)
-        log_event(LOG_LEVEL_DEBUG, "role-deaf", "role=%s", role_name(child->role));
-}
-
-/* The front first, since what it still has to answer may need the signer. */
+/* The front first, since what it still has to answer may need the signers. */
 static void stop_continue(struct supervisor *supervisor)
 {
-    stop_role(&supervisor->children[CHILD_FRONT]);
-    if (!supervisor->children[CHILD_FRONT].pid)
-        stop_role(&supervisor->children[CHILD_SIGNER]);
+    struct post *front = front_post(supervisor);
+
+    child_stop(post_holder(front));
+    for (size_t i = 0; !post_holder(front)->pid && i < 2 * supervisor->post_count; i++)
+        child_stop(child_at(supervisor, i));
 }
 
 static void stop_begin(struct supervisor *supervisor, int exit_code)
@@ -313,27 +218,24 @@ static void stop_begin(struct supervisor *supervisor, int exit_code)
 
 static void start_due(struct supervisor *supervisor)
 {
-    for (size_t i = 0; i < CHILD_COUNT && !supervisor->stopping; i++) {
-        struct child *child = &supervisor->children[i];
+    for (size_t i = 0; i < supervisor->post_count && !supervisor->stopping; i++) {
+        struct post *post = &supervisor->post[i];
+        struct child *child = post_vacancy(post, clock_mono_ms());
         struct why why = {""};
         enum leafd_err err;
 
-        if (child->pid || child->restart_ms > clock_mono_ms())
+        if (!child)
             continue;
-        err = child_start(supervisor, child, &why);
+        err = start(supervisor, child, &why);
         if (err == LEAFD_OK) {
-            pair_connect(supervisor);
+            pair_all(supervisor, child);
             continue;
         }
         role_log_failure("role-not-started", err, &why);
-        if (!child->ready && exit_code_of(err) == EXIT_CONFIG) {
+        if (child->first && exit_code_of(err) == EXIT_CONFIG)
             stop_begin(supervisor, EXIT_CONFIG);
-        } else {
-            child->started_ms = clock_mono_ms();
-            if (!child->backoff_ms)
-                child->backoff_ms = BACKOFF_FIRST_MS;
-            restart_later(child);
-        }
+        else
+            post_not_started(post, clock_mono_ms());
     }
 }
 
@@ -342,29 +244,41 @@ static void announce(struct supervisor *supervisor)
     char listen[768];
     char admin[80];
 
-    if (supervisor->announced)
+    if (supervisor->front_was_ready)
         return;
-    supervisor->announced = true;
+    supervisor->front_was_ready = true;
     log_event(LOG_LEVEL_INFO, "ready", "listen=%s admin=%s",
               sockets_listen_text(&supervisor->sockets, listen, sizeof(listen)),
               sockets_admin_text(&supervisor->sockets, admin, sizeof(admin)));
     notify("READY=1");
 }
 
-static void child_said(struct supervisor *supervisor, struct child *child,
-                       const struct role_msg *message)
+static void signer_said(struct supervisor *supervisor, struct post *post, struct child *child,
+                        const struct role_msg *message)
 {
-    if (message->kind == ROLE_MSG_READY) {
-        child->ready = true;
-        if (child->role == ROLE_FRONT)
-            announce(supervisor);
-    } else if (message->kind == ROLE_MSG_PIN_BLOCKED && child->role == ROLE_SIGNER) {
+    switch (message->kind) {
+    case ROLE_MSG_READY:
+        supervisor->token_was_ready[child->token] = true;
+        break;
+    case ROLE_MSG_PIN_BLOCKED:
         child->pin_blocked = true;
+        break;
+    case ROLE_MSG_SIGNING:
+        child->pin_blocked = false;
+        post_at_work(post, child, clock_mono_ms());
+        break;
+    case ROLE_MSG_REPLACE_ME:
+        log_event(LOG_LEVEL_WARNING, "signer-to-be-replaced", "token=%u process=%u pid=%d",
+                  child->token, child->process, (int)child->pid);
+        post_replace(post, child, message->value == 1, clock_mono_ms());
+        break;
+    default:
+        break;
     }
 }
 
 /* False: no more for now. */
-static bool child_listen_once(struct supervisor *supervisor, struct child *child)
+static bool child_listen_once(struct supervisor *supervisor, struct post *post, struct child *child)
 {
     struct role_msg message;
     enum leafd_err err;
@@ -378,7 +292,10 @@ static bool child_listen_once(struct supervisor *supervisor, struct child *child
     if (err == LEAFD_OK) {
         if (fd != -1)
             close(fd); /* nobody has anything to give to us */
-        child_said(supervisor, child, &message);
+        if (child->role == ROLE_SIGNER)
+            signer_said(supervisor, post, child, &message);
+        else if (message.kind == ROLE_MSG_READY)
+            announce(supervisor);
     } else if (err != LEAFD_MALFORMED) {
         close(child->channel);
         child->channel = -1;
@@ -386,35 +303,26 @@ static bool child_listen_once(struct supervisor *supervisor, struct child *child
     return true;
 }
 
-static void child_listen(struct supervisor *supervisor, struct child *child)
+static void child_listen(struct supervisor *supervisor, struct post *post, struct child *child)
 {
     for (int i = 0; i < MESSAGES_PER_TURN; i++) {
-        if (!child_listen_once(supervisor, child))
+        if (!child_listen_once(supervisor, post, child))
             return;
     }
 }
 
-static void child_ended(struct supervisor *supervisor, struct child *child, int status)
+static void reap_one(struct supervisor *supervisor, struct post *post, struct child *child,
+                     int status)
 {
-    bool told = supervisor->stopping && child->told_to_stop;
-    bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    bool misconfigured = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG;
 
-    child_listen(supervisor, child);
-    if (child->channel != -1)
-        close(child->channel);
-    child->channel = -1;
-    log_event(told && clean ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "role-ended",
-              "role=%s pid=%d %s=%d", role_name(child->role), (int)child->pid,
-              WIFEXITED(status) ? "exit" : "signal",
-              WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-    child->pid = 0;
-    if (supervisor->stopping) {
+    child_listen(supervisor, post, child);
+    post_ended(post, child, clock_mono_ms());
+    child_ended(child, status, supervisor->stopping && child->told_to_stop);
+    if (supervisor->stopping)
         stop_continue(supervisor);
-    } else if (!child->ready && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG) {
+    else if (misconfigured && child->first && !was_ready(supervisor, child))
         stop_begin(supervisor, EXIT_CONFIG); /* the role has said why */
-    } else {
-        restart_later(child);
-    }
 }
 
 static void reap(struct supervisor *supervisor)
@@ -423,71 +331,57 @@ static void reap(struct supervisor *supervisor)
     pid_t pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        for (size_t i = 0; i < CHILD_COUNT; i++) {
-            if (supervisor->children[i].pid == pid)
-                child_ended(supervisor, &supervisor->children[i], status);
+        for (size_t i = 0; i < 2 * supervisor->post_count; i++) {
+            if (child_at(supervisor, i)->pid == pid)
+                reap_one(supervisor, &supervisor->post[i / 2], child_at(supervisor, i), status);
         }
     }
 }
 
-/* ---- signals ---- */
+/* ---- PINs ---- */
 
-static enum leafd_err conf_read(const struct supervisor_options *options, struct bytes *ret_text,
-                                char **ret_file, char **ret_dir, struct conf **ret, struct why *why)
+/* A signer that waits for the operator is started anew, and reads the PIN anew; one that the token
+ * has let in is left alone. */
+static unsigned restart_blocked(struct supervisor *supervisor, size_t token)
 {
-    struct bytes text = {NULL, 0};
-    char *file = NULL;
-    char *dir = NULL;
-    struct conf *conf = NULL;
-    enum leafd_err err;
+    unsigned count = 0;
 
-    err = conf_find(options->config, &text, &file, &dir, why);
-    if (err == LEAFD_OK)
-        err = conf_load(text, file, dir, options->overrides, options->override_count, &conf, why);
-    if (err == LEAFD_OK && conf->token[0].access == CONF_ACCESS_FILE && !options->insecure_file_key)
-        err = fail(why, LEAFD_CONFIG,
-                   "token.access: file keeps the CA key in a file; only --insecure-file-key on the "
-                   "command line allows that, for tests");
-    if (err != LEAFD_OK) {
-        free((void *)(uintptr_t)text.data);
-        free(file);
-        free(dir);
-        conf_free(conf);
-        return err;
+    for (size_t i = 0; i < 2 * supervisor->post_count; i++) {
+        struct child *child = child_at(supervisor, i);
+
+        if (child->role != ROLE_SIGNER || child->token != token || !child->pid ||
+            !child->pin_blocked)
+            continue;
+        post_hurry(&supervisor->post[i / 2]);
+        child_kill(child);
+        count++;
     }
-    conf->insecure_file_key = options->insecure_file_key;
-    *ret_text = text;
-    *ret_file = file;
-    *ret_dir = dir;
-    *ret = conf;
-    return LEAFD_OK;
+    return count;
 }
+
+/* ---- signals ---- */
 
 static void log_level_pass_on(struct supervisor *supervisor, enum log_level level)
 {
     supervisor->log_level = level;
     log_set_level(level);
-    for (size_t i = 0; i < CHILD_COUNT; i++) {
-        int channel = supervisor->children[i].channel;
+    for (size_t i = 0; i < 2 * supervisor->post_count; i++) {
+        const struct child *child = child_at(supervisor, i);
 
-        if (channel != -1 &&
-            role_msg_send(channel, ROLE_MSG_LOG_LEVEL, (uint32_t)level, -1) != LEAFD_OK)
-            log_event(LOG_LEVEL_WARNING, "role-deaf", "role=%s",
-                      role_name(supervisor->children[i].role));
+        if (child->channel != -1 &&
+            role_msg_send(child->channel, ROLE_MSG_LOG_LEVEL, (uint32_t)level, -1) != LEAFD_OK)
+            log_event(LOG_LEVEL_WARNING, "role-deaf", "role=%s", role_name(child->role));
     }
 }
 
-/* The whole configuration is checked; only the log level changes without a restart. */
+/* The whole configuration is checked; only the log level changes without a restart. A PIN that has
+ * changed is seen too: one that was refused is not tried again. */
 static void reload(struct supervisor *supervisor)
 {
     struct why why = {""};
-    struct bytes text;
-    char *file;
-    char *dir;
-    struct conf *conf;
-    enum leafd_err err;
+    struct conf_source source;
+    enum leafd_err err = conf_source_read(supervisor->options, &source, &why);
 
-    err = conf_read(supervisor->options, &text, &file, &dir, &conf, &why);
     if (err != LEAFD_OK) {
         char reason[2 * sizeof(why.text)];
 
@@ -495,15 +389,14 @@ static void reload(struct supervisor *supervisor)
                   bytes_escape(bytes_of(why.text), reason, sizeof(reason)));
         return;
     }
-    log_level_pass_on(supervisor, conf->log_level);
+    log_level_pass_on(supervisor, source.conf->log_level);
+    for (size_t i = 0; i < supervisor->source.conf->token_count; i++)
+        (void)restart_blocked(supervisor, i);
     log_event(LOG_LEVEL_NOTICE, "reload", "result=ok reason=\"%s\"",
-              bytes_equal(text, supervisor->text)
+              bytes_equal(source.text, supervisor->source.text)
                   ? "nothing has changed"
                   : "log.level is in force; anything else that changed needs a restart");
-    free((void *)(uintptr_t)text.data);
-    free(file);
-    free(dir);
-    conf_free(conf);
+    conf_source_clear(&source);
 }
 
 static void signals_read(struct supervisor *supervisor)
@@ -546,10 +439,10 @@ static enum leafd_err signals_open(struct supervisor *supervisor, struct why *wh
 
 /* ---- the loop ---- */
 
-static bool all_gone(const struct supervisor *supervisor)
+static bool all_gone(struct supervisor *supervisor)
 {
-    for (size_t i = 0; i < CHILD_COUNT; i++) {
-        if (supervisor->children[i].pid)
+    for (size_t i = 0; i < 2 * supervisor->post_count; i++) {
+        if (child_at(supervisor, i)->pid)
             return false;
     }
     return true;
@@ -558,56 +451,61 @@ static bool all_gone(const struct supervisor *supervisor)
 /* Milliseconds until something is due, for poll(2). */
 static int patience_ms(const struct supervisor *supervisor)
 {
-    int64_t due = INT64_MAX;
+    int64_t due = supervisor->stopping ? supervisor->kill_ms : CHILD_NEVER_MS;
     int64_t left;
 
-    if (supervisor->stopping)
-        due = supervisor->kill_ms;
-    for (size_t i = 0; i < CHILD_COUNT && !supervisor->stopping; i++) {
-        const struct child *child = &supervisor->children[i];
+    for (size_t i = 0; i < supervisor->post_count && !supervisor->stopping; i++) {
+        int64_t next = post_next_ms(&supervisor->post[i]);
 
-        if (!child->pid && child->restart_ms < due)
-            due = child->restart_ms;
+        due = next < due ? next : due;
     }
-    if (due == INT64_MAX)
+    if (due == CHILD_NEVER_MS)
         return -1;
     left = due - clock_mono_ms();
     return left < 0 ? 0 : left > INT32_MAX ? INT32_MAX : (int)left;
 }
 
+/* Those who were replaced, and those who do not stop. */
 static void kill_late(struct supervisor *supervisor)
 {
-    if (!supervisor->stopping || clock_mono_ms() < supervisor->kill_ms)
-        return;
-    supervisor->kill_ms = INT64_MAX;
-    for (size_t i = 0; i < CHILD_COUNT; i++) {
-        const struct child *child = &supervisor->children[i];
+    int64_t now_ms = clock_mono_ms();
 
-        if (child->pid)
+    for (size_t i = 0; i < 2 * supervisor->post_count; i++) {
+        struct child *child = child_at(supervisor, i);
+        bool is_late = supervisor->stopping && now_ms >= supervisor->kill_ms;
+
+        if (child->pid && is_late)
             log_event(LOG_LEVEL_WARNING, "role-killed",
                       "role=%s pid=%d reason=\"did not stop in %d ms\"", role_name(child->role),
                       (int)child->pid, STOP_MS);
-        child_kill(child);
+        if (is_late || now_ms >= child->kill_ms) {
+            child_kill(child);
+            if (child->kill_ms != CHILD_NEVER_MS)
+                child->kill_ms = CHILD_NEVER_MS - 1; /* on its way out all the same */
+        }
     }
+    if (supervisor->stopping && now_ms >= supervisor->kill_ms)
+        supervisor->kill_ms = CHILD_NEVER_MS;
 }
 
 static void supervise(struct supervisor *supervisor)
 {
     while (!supervisor->stopping || !all_gone(supervisor)) {
-        struct pollfd wait[1 + CHILD_COUNT];
+        struct pollfd wait[1 + CHILDREN_MAX];
+        size_t count = 2 * supervisor->post_count;
 
         start_due(supervisor);
         kill_late(supervisor);
         wait[0] = (struct pollfd){.fd = supervisor->signals, .events = POLLIN};
-        for (size_t i = 0; i < CHILD_COUNT; i++)
-            wait[1 + i] = (struct pollfd){.fd = supervisor->children[i].channel, .events = POLLIN};
+        for (size_t i = 0; i < count; i++)
+            wait[1 + i] = (struct pollfd){.fd = child_at(supervisor, i)->channel, .events = POLLIN};
         if (supervisor->stopping && all_gone(supervisor))
             break;
-        if (poll(wait, 1 + CHILD_COUNT, patience_ms(supervisor)) == -1 && errno != EINTR)
+        if (poll(wait, 1 + count, patience_ms(supervisor)) == -1 && errno != EINTR)
             break;
-        for (size_t i = 0; i < CHILD_COUNT; i++) {
+        for (size_t i = 0; i < count; i++) {
             if (wait[1 + i].revents)
-                child_listen(supervisor, &supervisor->children[i]);
+                child_listen(supervisor, &supervisor->post[i / 2], child_at(supervisor, i));
         }
         if (wait[0].revents)
             signals_read(supervisor);
@@ -640,6 +538,16 @@ static enum leafd_err users_check(const struct conf *conf, struct sandbox_user *
     return LEAFD_OK;
 }
 
+static void posts_init(struct supervisor *supervisor)
+{
+    const struct conf *conf = supervisor->source.conf;
+
+    for (unsigned token = 0; token < conf->token_count; token++)
+        for (unsigned process = 0; process < conf->token[token].processes; process++)
+            post_init(&supervisor->post[supervisor->post_count++], ROLE_SIGNER, token, process);
+    post_init(&supervisor->post[supervisor->post_count++], ROLE_FRONT, 0, 0);
+}
+
 static enum leafd_err supervisor_init(struct supervisor *supervisor, struct why *why)
 {
     struct sandbox_user front;
@@ -649,29 +557,27 @@ static enum leafd_err supervisor_init(struct supervisor *supervisor, struct why 
     if (err == LEAFD_OK)
         err = signals_open(supervisor, why);
     if (err == LEAFD_OK)
-        err = conf_read(supervisor->options, &supervisor->text, &supervisor->file, &supervisor->dir,
-                        &supervisor->conf, why);
+        err = conf_source_read(supervisor->options, &supervisor->source, why);
     if (err != LEAFD_OK)
         return err;
-    supervisor->log_level = supervisor->conf->log_level;
+    supervisor->log_level = supervisor->source.conf->log_level;
     log_set_level(supervisor->log_level);
-    err = users_check(supervisor->conf, &front, why);
+    posts_init(supervisor);
+    err = users_check(supervisor->source.conf, &front, why);
     if (err == LEAFD_OK)
-        err = sockets_open(supervisor->conf, &front, &supervisor->sockets, why);
+        err = sockets_open(supervisor->source.conf, &front, &supervisor->sockets, why);
+    if (err == LEAFD_OK)
+        err = token_pins_init(&supervisor->pins, supervisor->source.conf, why);
     return err;
 }
 
 static void supervisor_clear(struct supervisor *supervisor)
 {
     sockets_close(&supervisor->sockets);
-    if (supervisor->pin_kept != -1)
-        close(supervisor->pin_kept);
+    token_pins_clear(&supervisor->pins);
     if (supervisor->signals != -1)
         close(supervisor->signals);
-    conf_free(supervisor->conf);
-    free((void *)(uintptr_t)supervisor->text.data);
-    free(supervisor->file);
-    free(supervisor->dir);
+    conf_source_clear(&supervisor->source);
 }
 
 int supervisor_run(const struct supervisor_options *options)
@@ -679,10 +585,8 @@ int supervisor_run(const struct supervisor_options *options)
     struct supervisor supervisor = {
         .options = options,
         .sockets = {.control = -1, .admin_unix = -1, .admin_tcp = -1},
-        .pin_kept = -1,
+        .pins = TOKEN_PINS_EMPTY,
         .signals = -1,
-        .children = {[CHILD_SIGNER] = {.role = ROLE_SIGNER, .channel = -1},
-                     [CHILD_FRONT] = {.role = ROLE_FRONT, .channel = -1}},
     };
     struct why why = {""};
     enum leafd_err err;

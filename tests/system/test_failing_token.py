@@ -7,56 +7,13 @@ import time
 import pytest
 
 from lib import checks, tree
-from lib.authority import SoftwareAuthority, configuration
+from lib.authority import configuration
 from lib.client import Answer, Load, by_ids, run_load
+from lib.failing_token import PIN, FailingToken
 from lib.leafd_process import LeafdProcess
 from lib.polling import wait_for
 
 HOST = "failing.example.org"
-PIN = "1234"
-
-
-class FailingToken:
-    """The module's control file, its counters, and the CA whose key it has."""
-
-    label = "leafd"
-
-    def __init__(self, folder):
-        self.folder = folder / "fake"
-        self.folder.mkdir()
-        self.authority = SoftwareAuthority(self.folder)
-        self.pin_file = self.folder / "pin"
-        self.pin_file.write_text(PIN + "\n")
-        self.control, self.counters = self.folder / "control", self.folder / "counters"
-        self.tell()
-
-    def tell(self, *lines):
-        """Writes the control file anew."""
-        fixed = [f"key = token=0 label=ca id=01 file={self.authority.key_file}", f"counters = {self.counters}"]
-        new = self.folder / "control.new"
-        new.write_text("\n".join([*fixed, *lines]) + "\n")
-        tree.give_to(self.folder, tree.SIGNER_ID)
-        new.rename(self.control)
-
-    def count(self, name):
-        if not self.counters.exists():
-            return 0
-        for line in self.counters.read_text().splitlines():
-            words = line.split()
-            if words and words[0] == name:
-                return int(words[1])
-        raise KeyError(name)
-
-    def uri(self, key):
-        return f"pkcs11:token={self.label};object={key};type=private"
-
-    def section(self):
-        return {
-            "access": "native",
-            "module": str(tree.FAKE_MODULE),
-            "env": {"FAKE_PKCS11_CONTROL": str(self.control)},
-            "pin_file": str(self.pin_file),
-        }
 
 
 @pytest.fixture

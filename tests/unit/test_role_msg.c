@@ -72,7 +72,8 @@ static void a_boot_message_comes_as_it_went(void **state)
         .override_count = 2,
         .log_level = 7,
         .insecure_file_key = true,
-        .pin_blocked = true,
+        .token = 3,
+        .process = 1,
     };
     struct role_boot got;
     struct why why;
@@ -92,7 +93,10 @@ static void a_boot_message_comes_as_it_went(void **state)
     assert_int_equal(got.log_level, 7);
     assert_true(got.insecure_file_key);
     assert_false(got.first);
-    assert_true(got.pin_blocked);
+    assert_int_equal(got.token, 3);
+    assert_int_equal(got.process, 1);
+    assert_int_equal(ROLE_PEER_TOKEN(ROLE_PEER(7u, 5u)), 7);
+    assert_int_equal(ROLE_PEER_PROCESS(ROLE_PEER(7u, 5u)), 5);
     role_boot_clear(&got, memory);
     close(fd);
 

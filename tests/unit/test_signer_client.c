@@ -90,7 +90,7 @@ static int connect_signer(struct signer *client, unsigned index)
     int ends[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    signer_client_connect(client, index, ends[0]);
+    signer_client_connect(client, 0, index, ends[0]);
     return ends[1];
 }
 

@@ -180,8 +180,11 @@ class LeafdProcess:
         return wait_for(lambda: self.role_pids(role), f"a process with role {role}")[0]
 
     def kill_role(self, role):
+        """kill -9 of the one process with this role, as kill_pid."""
+        return self.kill_pid(self.role_pid(role))
+
+    def kill_pid(self, pid):
         """kill -9; returns (monotonic time of the kill, when the process was surely dead)."""
-        pid = self.role_pid(role)
         handle = os.pidfd_open(pid)
         try:
             killed = time.monotonic()
