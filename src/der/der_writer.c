@@ -41,7 +41,7 @@ void der_wrap(struct der_writer *writer, uint8_t tag, const uint8_t *mark)
         uint8_t octets = 0;
 
         for (; len; len >>= 8, octets++)
-            der_put_octet(writer, (uint8_t)len);
+            der_put_octet(writer, (uint8_t)(len & 0xff));
         der_put_octet(writer, 0x80 | octets);
     }
     der_put_octet(writer, tag);

@@ -289,6 +289,28 @@ static void times_go_round(void **state)
     }
 }
 
+static void expect_round(int64_t sec)
+{
+    uint8_t buffer[32];
+    struct der_writer writer = der_writer_of(buffer, sizeof(buffer));
+    struct der der;
+
+    der_put_time(&writer, sec);
+    der = der_of(der_written(&writer));
+    if (writer.failed || der_read_time(&der, NULL) != sec || !der_done(&der))
+        fail_msg("%lld is read otherwise", (long long)sec);
+}
+
+/* Date and time of day are taken apart before either is written, so these are all there are. */
+static void every_day_and_every_second_go_round(void **state)
+{
+    (void)state;
+    for (int64_t day = -7305; day < 2932897; day++)
+        expect_round(day * 86400);
+    for (int64_t second = 0; second < 86400; second++)
+        expect_round(second);
+}
+
 static void times_out_of_range(void **state)
 {
     static const int64_t sec[] = {-631152001, 253402300800, INT64_MIN, INT64_MAX};
@@ -890,6 +912,7 @@ int main(void)
         cmocka_unit_test(times_are_read),
         cmocka_unit_test(bad_times),
         cmocka_unit_test(times_go_round),
+        cmocka_unit_test(every_day_and_every_second_go_round),
         cmocka_unit_test(times_out_of_range),
         cmocka_unit_test(oids_are_right),
         cmocka_unit_test(keys_of_openssl),
