@@ -215,7 +215,7 @@ static size_t names_len(const struct plan *plan, bool exactly, size_t *ret_count
 static bool fits(const struct policy *policy, const struct plan *plan,
                  const struct request *request, bool exactly)
 {
-    enum { FIXED = 220, REPLY_FIXED = 40 };
+    enum { FIXED = 220, CRL_POINT_FIXED = 33 /* 7 headers and an OID */, REPLY_FIXED = 40 };
     const struct ca *ca = plan->ca;
     const struct leaf_type *key = leaf_type_find(plan->key_type, plan->rsa_bits);
     size_t count, len = FIXED + names_len(plan, exactly, &count);
@@ -224,7 +224,7 @@ static bool fits(const struct policy *policy, const struct plan *plan,
            sig_algorithm_max_len(ca->algorithm, ca->key_bits);
     len += plan->upstream->subject.len + key->spki_len;
     if (policy->conf->ca_crl_url && policy->conf->ca_crl_url[0])
-        len += 30 + bytes_of(policy->conf->ca_crl_url).len;
+        len += CRL_POINT_FIXED + bytes_of(policy->conf->ca_crl_url).len;
     len = pem_len(len) + ca->chain_pem.len + request->host.len + REPLY_FIXED;
     len += request->dialect == DIALECT_NAMES ? pem_len(key->pkcs8_len) : key->private_len;
     return len <= WIRE_DATAGRAM_MAX && count <= SAN_NAMES_MAX;
