@@ -353,12 +353,11 @@ enum leafd_err policy_plan(struct policy *policy, const struct request *request,
     return LEAFD_OK;
 }
 
-enum leafd_err policy_plan_smaller(struct policy *policy, const struct plan *plan,
-                                   const struct name *host, struct plan *ret, struct why *why)
+enum leafd_err policy_plan_smaller(const struct plan *plan, const struct name *host,
+                                   struct plan *ret, struct why *why)
 {
     struct plan smaller = *plan;
 
-    (void)policy;
     if (plan->profile != PROFILE_MIMIC || !plan->upstream || host->len == 0 ||
         !upstream_names_host(plan->upstream, host))
         return fail(why, LEAFD_TOO_LARGE,

@@ -24,6 +24,5 @@ LEAFD_CHECKED enum leafd_err policy_plan(struct policy *policy, const struct req
 
 /* The plan to fall back to when the mimic turned out too large for a reply: minimal if the upstream
  * names the host, else LEAFD_TOO_LARGE. `host` is the request's, checked. */
-LEAFD_CHECKED enum leafd_err policy_plan_smaller(struct policy *policy, const struct plan *plan,
-                                                 const struct name *host, struct plan *ret,
-                                                 struct why *why);
+LEAFD_CHECKED enum leafd_err policy_plan_smaller(const struct plan *plan, const struct name *host,
+                                                 struct plan *ret, struct why *why);

@@ -332,14 +332,14 @@ static enum leafd_err board(struct packet_path *path, struct asker *asker, struc
 }
 
 /* The plan that still fits a datagram. */
-static enum leafd_err plan_smaller(struct packet_path *path, struct asker *asker,
-                                   const struct plan *plan, struct plan *ret, struct why *why)
+static enum leafd_err plan_smaller(struct asker *asker, const struct plan *plan, struct plan *ret,
+                                   struct why *why)
 {
     enum leafd_err err;
 
     if (plan->profile != PROFILE_MIMIC)
         return fail(why, LEAFD_TOO_LARGE, "not even the smallest leaf fits a datagram");
-    err = policy_plan_smaller(path->policy, plan, &asker->name, ret, why);
+    err = policy_plan_smaller(plan, &asker->name, ret, why);
     if (err)
         return err;
     asker->in_doubt = true;
@@ -373,7 +373,7 @@ static size_t answer(struct packet_path *path, struct asker *asker, struct plan 
             metrics_add(METRIC_REPLY_HIT, 1);
             return len;
         }
-        err = plan_smaller(path, asker, plan, &smaller, &why);
+        err = plan_smaller(asker, plan, &smaller, &why);
         if (!err) {
             plan_clear(plan);
             plan_steal(plan, &smaller);
@@ -391,7 +391,7 @@ static void answer_smaller(struct journey *journey, struct asker *asker)
     struct why why = {""};
     uint8_t out[WIRE_DATAGRAM_MAX];
     bool boarded = false;
-    enum leafd_err err = plan_smaller(path, asker, &journey->plan, &smaller, &why);
+    enum leafd_err err = plan_smaller(asker, &journey->plan, &smaller, &why);
     size_t len =
         err ? say_error(path, asker, err, &why, out) : answer(path, asker, &smaller, out, &boarded);
 

@@ -700,7 +700,7 @@ static void check_smaller(struct fuzz_case *fuzz, const struct plan *plan)
 {
     struct plan smaller;
 
-    if (policy_plan_smaller(fuzz->variant->policy, plan, &plan->host, &smaller, NULL))
+    if (policy_plan_smaller(plan, &plan->host, &smaller, NULL))
         return;
     must(smaller.profile == PROFILE_MINIMAL && smaller.host_only);
     check_leaf(fuzz, &smaller);

@@ -899,7 +899,7 @@ static void too_large_is_minimal_where_the_host_is_named(void **state)
     assert_int_equal(names.count, 1);
     free(names.name);
     assert_int_equal(plan.not_after, NOW + 80 * DAY);
-    assert_int_equal(policy_plan_smaller(world->policy, &plan, &plan.host, &smaller, &world->why),
+    assert_int_equal(policy_plan_smaller(&plan, &plan.host, &smaller, &world->why),
                      LEAFD_TOO_LARGE);
     plan_clear(&plan);
     expect_error(world, "other.example.net", cert, LEAFD_TOO_LARGE);
@@ -917,15 +917,13 @@ static void too_large_is_minimal_where_the_host_is_named(void **state)
 
     cert = upstream_like(plain);
     plan = good_plan(world, "www.example.org", cert);
-    assert_int_equal(policy_plan_smaller(world->policy, &plan, &host, &smaller, &world->why),
-                     LEAFD_OK);
+    assert_int_equal(policy_plan_smaller(&plan, &host, &smaller, &world->why), LEAFD_OK);
     assert_int_equal(smaller.profile, PROFILE_MINIMAL);
     assert_true(name_equal(&smaller.host, &host));
     assert_memory_not_equal(smaller.key, plan.key, 32);
     plan_clear(&smaller);
     host = name_of("other.example.net");
-    assert_int_equal(policy_plan_smaller(world->policy, &plan, &host, &smaller, &world->why),
-                     LEAFD_TOO_LARGE);
+    assert_int_equal(policy_plan_smaller(&plan, &host, &smaller, &world->why), LEAFD_TOO_LARGE);
     plan_clear(&plan);
     free((void *)cert.data);
 }
