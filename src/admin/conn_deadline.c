@@ -9,10 +9,9 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-/* INT64_MAX: a free place, or one whose connection was ended already. */
 struct conn {
-    int fd; /* -1: a free place */
-    int64_t deadline_ms;
+    int fd;              /* -1: a free place */
+    int64_t deadline_ms; /* INT64_MAX: a free place, or its connection was ended already */
 };
 
 struct conn_deadlines {

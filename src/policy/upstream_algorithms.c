@@ -28,11 +28,6 @@ static bool is_negative(struct bytes integer)
     return integer.len > 0 && integer.data[0] & 0x80;
 }
 
-static bool is_minimal(struct bytes integer)
-{
-    return integer.len < 2 || integer.data[0] != 0 || integer.data[1] & 0x80;
-}
-
 /* With an exponent of 1 everybody can sign, and with an even number nobody. A modulus that lacks
  * the zero octet of its sign is an old mistake, which everybody reads as it was meant. */
 static unsigned rsa_flags(const struct spki *spki)
@@ -46,7 +41,8 @@ static unsigned rsa_flags(const struct spki *spki)
     if (spki->bits < RSA_WEAK_BELOW || is_negative(exponent) ||
         !is_odd_number(modulus, EXPONENT_MIN) || !is_odd_number(exponent, EXPONENT_MIN))
         return UPSTREAM_KEY_WEAK;
-    if (is_negative(modulus) || !is_minimal(modulus) || !is_minimal(exponent))
+    if (is_negative(modulus) || !der_integer_is_minimal(modulus) ||
+        !der_integer_is_minimal(exponent))
         flags |= UPSTREAM_ODD_FORMS;
     if (spki->bits < RSA_SHORT_BELOW)
         flags |= UPSTREAM_RSA_SHORT;

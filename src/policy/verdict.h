@@ -34,5 +34,5 @@ struct verdict verdict_of(const struct upstream *upstream, const struct name *ho
                           const struct conf *conf);
 /* "good", "legacy", "dates", "name", "self-signed", "untrusted", "unreadable", "none". */
 const char *verdict_name(enum verdict_kind kind);
-/* One word per reason bit, comma-separated, for explain: "sha1-signature,unknown-critical". */
+/* One word per reason bit, comma-separated, for explain: "unknown-critical,weak-signature". */
 const char *verdict_reasons(unsigned reasons, char *out, size_t size);
