@@ -3,7 +3,7 @@
  * too, and both see the same version, serial, algorithms, names, dates, key and extensions; each
  * name that an upstream leaf is read to have stands in the certificate as OpenSSL lists it, and no
  * plain name is missed. The differences that are meant stand in a table, each with its reason. */
-#include "tests/fuzz/der_mutator.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/openssl_fields.h"
 
 #include "der/cert_fields.h"
@@ -16,17 +16,6 @@
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
-{
-    return der_mutate(data, size, max_size, seed);
-}
-
-size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *other,
-                                 size_t other_size, uint8_t *out, size_t max_size, unsigned seed)
-{
-    return der_cross(one, one_size, other, other_size, out, max_size, seed);
-}
 
 /* ---- what OpenSSL does not take, and leafd does ---- */
 
@@ -237,7 +226,7 @@ static void check_basic_constraints(const struct upstream *upstream, X509_EXTENS
     BASIC_CONSTRAINTS *constraints = X509V3_EXT_d2i(extension);
 
     if (constraints)
-        must(!constraints->ca || upstream->flags & UPSTREAM_CA_TRUE);
+        must(!constraints->ca || is_told(upstream, UPSTREAM_CA_TRUE));
     else
         must(is_told(upstream, 0) || is_known_difference(BASIC_CONSTRAINTS_OF_ONE, fields));
     BASIC_CONSTRAINTS_free(constraints);

@@ -35,7 +35,7 @@ static void check_fields(const struct upstream *upstream)
     must(!!(upstream->flags & UPSTREAM_INVERTED_DATES) ==
          (upstream->not_before > upstream->not_after));
     if (upstream->key_type == KEY_TYPE_RSA)
-        must(!!(upstream->flags & UPSTREAM_KEY_WEAK) == (upstream->key_bits < 1024));
+        must(upstream->flags & UPSTREAM_KEY_WEAK || upstream->key_bits >= 1024);
     must(!(upstream->flags & UPSTREAM_RSA_SHORT) || upstream->key_type == KEY_TYPE_RSA);
 }
 
