@@ -89,7 +89,7 @@ enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]), LONG_BASE = 256 };
 static const struct command {
     const char *name;
     int (*run)(const struct ctl *ctl);
-    const char *argument; /* NULL: it takes none */
+    const char *argument; /* NULL: it takes none; in brackets: it may be left out */
     unsigned options;
     const char *sentence;
 } commands[] = {
@@ -110,6 +110,8 @@ static const struct command {
     {"ca show", ctl_ca_show, NULL, 0, "prints what the CA's certificate says"},
     {"token list", ctl_token_list, NULL, 0, "lists the tokens that the module knows"},
     {"token test", ctl_token_test, NULL, 0, "opens the CA's key as leafd does, and signs with it"},
+    {"token unblock", ctl_token_unblock, "[TOKEN]", 0,
+     "lets a running leafd try a PIN once more that its token has refused"},
     {"status", ctl_status, NULL, 0, "asks a running leafd how it is and what it did"},
     {"flush", ctl_flush, NULL, 0, "lets a running leafd forget all leaves it has issued"},
 };
@@ -295,9 +297,17 @@ static int no_command(char **words, int count)
     if (strcmp(words[0], "ca") == 0)
         return ctl_wrong_usage("ca what? There are ca init, csr, install, show, export and crl.");
     if (strcmp(words[0], "token") == 0)
-        return ctl_wrong_usage("token what? There are token list and token test.");
+        return ctl_wrong_usage("token what? There are token list, test and unblock.");
     (void)ctl_wrong_usage("there is no command \"%s\"", words[0]);
     return try_help();
+}
+
+/* So many words behind its name. */
+static bool takes(const struct command *command, int count)
+{
+    if (command->argument && command->argument[0] == '[')
+        return count <= 1;
+    return count == (command->argument ? 1 : 0);
 }
 
 static int run_words(struct line *line, char **words, int count)
@@ -324,14 +334,16 @@ static int run_words(struct line *line, char **words, int count)
         (void)ctl_wrong_usage("%s has no option --%s", command->name, foreign->name);
         return try_help();
     }
-    if (count - used != (command->argument ? 1 : 0)) {
-        if (command->argument)
+    if (!takes(command, count - used)) {
+        if (command->argument && command->argument[0] == '[')
+            (void)ctl_wrong_usage("%s takes one %s at most", command->name, command->argument);
+        else if (command->argument)
             (void)ctl_wrong_usage("%s takes one %s", command->name, command->argument);
         else
             (void)ctl_wrong_usage("%s takes no argument", command->name);
         return try_help();
     }
-    line->ctl.host = line->ctl.file = command->argument ? words[used] : NULL;
+    line->ctl.host = line->ctl.file = line->ctl.token = count > used ? words[used] : NULL;
     return command->run(&line->ctl);
 }
 

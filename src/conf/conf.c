@@ -942,12 +942,18 @@ static enum leafd_err check_marks(const struct reader *reader)
 
 static enum leafd_err check_sockets(const struct reader *reader)
 {
-    const struct conf *conf = reader->conf;
+    struct conf *conf = reader->conf;
     struct why reason;
 
-    if (check_socket_path(conf->control_socket, &reason) != LEAFD_OK)
-        return bad_setting(reader, setting_of(reader, "control.socket"), "control.socket",
-                           reason.text);
+    if (asprintf(&conf->supervisor_socket, "%s.supervisor", conf->control_socket) == -1) {
+        conf->supervisor_socket = NULL;
+        return LEAFD_NOMEM;
+    }
+    if (check_socket_path(conf->supervisor_socket, &reason) != LEAFD_OK)
+        return bad_setting(
+            reader, setting_of(reader, "control.socket"), "control.socket",
+            "is too long: with .supervisor behind it, for a second socket, it has to "
+            "fit into 107 characters");
     if (check_socket_path(conf->admin_unix, &reason) != LEAFD_OK)
         return bad_setting(reader, setting_of(reader, "admin.unix"), "admin.unix", reason.text);
     return LEAFD_OK;
@@ -1089,6 +1095,7 @@ void conf_free(struct conf *conf)
     free(conf->ca_crl_file);
     free(conf->deny);
     free(conf->control_socket);
+    free(conf->supervisor_socket);
     free(conf->admin_unix);
     free(conf);
 }

@@ -130,6 +130,7 @@ struct conf {
     unsigned cache_new_per_domain; /* per registrable domain and minute; 0: off */
 
     char *control_socket;                  /* absolute path of the control socket */
+    char *supervisor_socket;               /* the same with .supervisor behind it */
     char *admin_unix;                      /* absolute path, or NULL */
     struct sockaddr_storage admin_address; /* loopback alone */
     socklen_t admin_address_len;           /* 0: none */

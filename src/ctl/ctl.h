@@ -22,8 +22,9 @@ struct ctl {
     bool json;
     bool insecure_file_key;
 
-    const char *host; /* the argument of issue and explain */
-    const char *file; /* that of ca install; "-": standard input */
+    const char *host;  /* the argument of issue and explain */
+    const char *token; /* that of token unblock, or NULL */
+    const char *file;  /* that of ca install; "-": standard input */
     const char *like;
     const char *server;
     const char *service;
@@ -55,3 +56,4 @@ int ctl_issue(const struct ctl *ctl);
 int ctl_status(const struct ctl *ctl);
 int ctl_token_list(const struct ctl *ctl);
 int ctl_token_test(const struct ctl *ctl);
+int ctl_token_unblock(const struct ctl *ctl);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* leafctl status, flush: a running leafd over its control socket. */
+/* leafctl status, flush, token unblock: a running leafd over its sockets. */
 #include "config.h"
 
 #include "ctl/ctl.h"
@@ -87,11 +87,10 @@ static enum leafd_err receive(int fd, const char *path, char *answer, size_t *re
 }
 
 /* `answer` has ANSWER_MAX + 1 octets of room. */
-static enum leafd_err ask(const char *path, const char *command, char *answer, size_t *ret_len,
+static enum leafd_err ask(const char *path, const char *line, char *answer, size_t *ret_len,
                           struct why *why)
 {
-    char line[64];
-    size_t len = (size_t)snprintf(line, sizeof(line), "{\"command\":\"%s\"}\n", command);
+    size_t len = strlen(line);
     enum leafd_err err;
     int fd = -1;
 
@@ -271,6 +270,12 @@ static void print_status(const struct ctl_json *json)
     print_counters(json);
 }
 
+static void print_unblock(const struct ctl_json *json)
+{
+    printf("signers that try the PIN once more: %" PRIu64 "\n",
+           number_of(ctl_json_get(json, 0, "unblocked")));
+}
+
 static void print_flush(const struct ctl_json *json)
 {
     printf("leaves forgotten: %" PRIu64 "\n", number_of(ctl_json_get(json, 0, "flushed")));
@@ -304,7 +309,8 @@ static int tell(const struct ctl *ctl, char *answer, size_t len,
     return error ? ctl_failed(&why) : ctl_flushed(CTL_OK);
 }
 
-static enum leafd_err socket_find(const struct ctl *ctl, char **ret, struct why *why)
+static enum leafd_err socket_find(const struct ctl *ctl, bool of_supervisor, char **ret,
+                                  struct why *why)
 {
     struct conf *conf = NULL;
     enum leafd_err err = ctl_conf_load_if_any(ctl, &conf, why);
@@ -312,7 +318,11 @@ static enum leafd_err socket_find(const struct ctl *ctl, char **ret, struct why 
 
     if (err != LEAFD_OK && err != LEAFD_ABSENT)
         return err;
-    path = strdup(conf ? conf->control_socket : "/run/leafd/control.sock");
+    if (conf)
+        path = strdup(of_supervisor ? conf->supervisor_socket : conf->control_socket);
+    else
+        path = strdup(of_supervisor ? "/run/leafd/control.sock.supervisor"
+                                    : "/run/leafd/control.sock");
     conf_free(conf);
     if (!path)
         return LEAFD_NOMEM;
@@ -320,18 +330,18 @@ static enum leafd_err socket_find(const struct ctl *ctl, char **ret, struct why 
     return LEAFD_OK;
 }
 
-static int command(const struct ctl *ctl, const char *word,
+static int command(const struct ctl *ctl, bool of_supervisor, const char *line,
                    void (*print)(const struct ctl_json *json))
 {
     char *answer = malloc(ANSWER_MAX + 1);
     char *path = NULL;
     size_t len = 0;
     struct why why = {""};
-    enum leafd_err err = answer ? socket_find(ctl, &path, &why) : LEAFD_NOMEM;
+    enum leafd_err err = answer ? socket_find(ctl, of_supervisor, &path, &why) : LEAFD_NOMEM;
     int code;
 
     if (err == LEAFD_OK)
-        err = ask(path, word, answer, &len, &why);
+        err = ask(path, line, answer, &len, &why);
     code = err == LEAFD_OK ? tell(ctl, answer, len, print) : ctl_failed(&why);
     free(answer);
     free(path);
@@ -340,10 +350,23 @@ static int command(const struct ctl *ctl, const char *word,
 
 int ctl_status(const struct ctl *ctl)
 {
-    return command(ctl, "status", print_status);
+    return command(ctl, false, "{\"command\":\"status\"}\n", print_status);
 }
 
 int ctl_flush(const struct ctl *ctl)
 {
-    return command(ctl, "flush", print_flush);
+    return command(ctl, false, "{\"command\":\"flush\"}\n", print_flush);
+}
+
+int ctl_token_unblock(const struct ctl *ctl)
+{
+    char line[64] = "{\"command\":\"token-unblock\"}\n";
+
+    if (ctl->token && (ctl->token[0] < '0' || ctl->token[0] > '9' || ctl->token[1]))
+        return ctl_wrong_usage("TOKEN is a number, as leafctl status shows it: 0 is token, 1 the "
+                               "first of more_tokens");
+    if (ctl->token)
+        snprintf(line, sizeof(line), "{\"command\":\"token-unblock\",\"token\":%c}\n",
+                 ctl->token[0]);
+    return command(ctl, true, line, print_unblock);
 }

@@ -116,8 +116,8 @@ int signer_role_main(struct role_start *start)
     if (err == LEAFD_OK && serve_waiting(process, start)) {
         err = signer_process_start(process, &why);
         if (err == LEAFD_PIN && !start->first) { /* not ours to end: fronts are told what it is */
-            role_log_failure("pin-blocked", err, &why);
             role_say(start, ROLE_MSG_PIN_BLOCKED, 0);
+            role_log_failure("pin-blocked", err, &why);
             err = LEAFD_OK;
         }
         if (err == LEAFD_OK) {

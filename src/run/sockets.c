@@ -331,6 +331,21 @@ static enum leafd_err control_open(const struct conf *conf, const struct sandbox
     return err == LEAFD_OK ? LEAFD_OK : fail_in(why, err, "control.socket");
 }
 
+/* Beside the control socket, for who may also stop us. Without it all works but one command. */
+static void supervisor_open(const struct conf *conf, struct passed *passed, struct sockets *sockets)
+{
+    const char *path = conf->supervisor_socket;
+    struct why why = {""};
+    struct place place;
+
+    if (!path)
+        return;
+    if (place_of_path(path, SOCK_STREAM, 0600, path, &place, &why) != LEAFD_OK ||
+        place_open(&place, passed, sockets, &sockets->supervisor, &why) != LEAFD_OK)
+        log_event(LOG_LEVEL_WARNING, "no-supervisor-socket",
+                  "reason=\"%s\" consequence=\"leafctl token unblock finds nobody\"", why.text);
+}
+
 static enum leafd_err admin_open(const struct conf *conf, struct passed *passed,
                                  struct sockets *sockets, struct why *why)
 {
@@ -359,7 +374,7 @@ static enum leafd_err admin_open(const struct conf *conf, struct passed *passed,
 enum leafd_err sockets_open(const struct conf *conf, const struct sandbox_user *front,
                             struct sockets *ret, struct why *why)
 {
-    struct sockets sockets = {.control = -1, .admin_unix = -1, .admin_tcp = -1};
+    struct sockets sockets = {.control = -1, .supervisor = -1, .admin_unix = -1, .admin_tcp = -1};
     struct passed passed;
     enum leafd_err err;
 
@@ -372,6 +387,8 @@ enum leafd_err sockets_open(const struct conf *conf, const struct sandbox_user *
     }
     if (err == LEAFD_OK)
         err = control_open(conf, front, &passed, &sockets, why);
+    if (err == LEAFD_OK)
+        supervisor_open(conf, &passed, &sockets);
     if (err == LEAFD_OK)
         err = admin_open(conf, &passed, &sockets, why);
     passed_clear(&passed);
@@ -394,6 +411,7 @@ void sockets_close(struct sockets *sockets)
         close_fd(&sockets->listen[i]);
     sockets->listen_count = 0;
     close_fd(&sockets->control);
+    close_fd(&sockets->supervisor);
     close_fd(&sockets->admin_unix);
     close_fd(&sockets->admin_tcp);
     for (size_t i = 0; i < sockets->made_count; i++) {

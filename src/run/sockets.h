@@ -11,10 +11,11 @@
 struct sockets {
     int listen[CONF_LISTEN_MAX]; /* as conf->listen; -1: none */
     size_t listen_count;
-    int control; /* -1: none */
+    int control;    /* -1: none */
+    int supervisor; /* the supervisor's own */
     int admin_unix;
     int admin_tcp;
-    char *made[CONF_LISTEN_MAX + 2]; /* paths of Unix sockets that we made, to be unlinked */
+    char *made[CONF_LISTEN_MAX + 3]; /* paths of Unix sockets that we made, to be unlinked */
     size_t made_count;
 };
 

@@ -9,6 +9,7 @@
 #include "run/post.h"
 #include "run/sockets.h"
 #include "run/token_pins.h"
+#include "run/unblock.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -359,6 +360,20 @@ static unsigned restart_blocked(struct supervisor *supervisor, size_t token)
     return count;
 }
 
+static unsigned unblock(void *ctx, int token)
+{
+    struct supervisor *supervisor = ctx;
+    unsigned count = 0;
+
+    for (size_t i = 0; i < supervisor->source.conf->token_count; i++) {
+        if (token != UNBLOCK_ALL && (size_t)token != i)
+            continue;
+        token_pins_unblock(&supervisor->pins, i);
+        count += restart_blocked(supervisor, i);
+    }
+    return count;
+}
+
 /* ---- signals ---- */
 
 static void log_level_pass_on(struct supervisor *supervisor, enum log_level level)
@@ -491,24 +506,28 @@ static void kill_late(struct supervisor *supervisor)
 static void supervise(struct supervisor *supervisor)
 {
     while (!supervisor->stopping || !all_gone(supervisor)) {
-        struct pollfd wait[1 + CHILDREN_MAX];
+        struct pollfd wait[2 + CHILDREN_MAX];
         size_t count = 2 * supervisor->post_count;
 
         start_due(supervisor);
         kill_late(supervisor);
-        wait[0] = (struct pollfd){.fd = supervisor->signals, .events = POLLIN};
         for (size_t i = 0; i < count; i++)
-            wait[1 + i] = (struct pollfd){.fd = child_at(supervisor, i)->channel, .events = POLLIN};
+            wait[i] = (struct pollfd){.fd = child_at(supervisor, i)->channel, .events = POLLIN};
+        wait[count] = (struct pollfd){.fd = supervisor->signals, .events = POLLIN};
+        wait[count + 1] = (struct pollfd){.fd = supervisor->sockets.supervisor, .events = POLLIN};
         if (supervisor->stopping && all_gone(supervisor))
             break;
-        if (poll(wait, 1 + count, patience_ms(supervisor)) == -1 && errno != EINTR)
+        if (poll(wait, 2 + count, patience_ms(supervisor)) == -1 && errno != EINTR)
             break;
         for (size_t i = 0; i < count; i++) {
-            if (wait[1 + i].revents)
+            if (wait[i].revents)
                 child_listen(supervisor, &supervisor->post[i / 2], child_at(supervisor, i));
         }
-        if (wait[0].revents)
+        if (wait[count].revents)
             signals_read(supervisor);
+        if (wait[count + 1].revents && !supervisor->stopping)
+            unblock_serve(supervisor->sockets.supervisor, supervisor->source.conf->token_count,
+                          unblock, supervisor);
     }
 }
 
@@ -584,7 +603,7 @@ int supervisor_run(const struct supervisor_options *options)
 {
     struct supervisor supervisor = {
         .options = options,
-        .sockets = {.control = -1, .admin_unix = -1, .admin_tcp = -1},
+        .sockets = {.control = -1, .supervisor = -1, .admin_unix = -1, .admin_tcp = -1},
         .pins = TOKEN_PINS_EMPTY,
         .signals = -1,
     };

@@ -2,10 +2,13 @@
 """Several signers: processes of one token, and tokens with the same key. What one of them costs when it
 dies, and how often a PIN is tried."""
 
+import contextlib
+import signal
+
 import pytest
 
 from lib import checks, tree
-from lib.authority import configuration
+from lib.authority import configuration, leafctl_json
 from lib.client import Load, by_ids, run_load
 from lib.failing_token import FailingToken
 from lib.leafd_process import LeafdProcess
@@ -57,15 +60,40 @@ def test_processes_of_one_token(folder, failing, config):
         wait_for(lambda: failing.count("login") == PROCESSES + 1, "the new process has logged in")
 
         failing.tell("pin = 9999")
-        for pid in daemon.role_pids("signer"):
-            daemon.kill_pid(pid)
-        wait_for(lambda: "pin" in daemon.http("/ready")[1].lower(), "/ready tells of the PIN")
+        with all_blocked(daemon):
+            for pid in daemon.role_pids("signer"):
+                daemon.kill_pid(pid)
+        assert "pin" in daemon.http("/ready")[1].lower()
         assert failing.count("login") == PROCESSES + 2, "one try for all of them"
-        daemon.kill_pid(daemon.role_pids("signer")[0])
-        daemon.wait_event("pin-blocked")
         with daemon.client() as client:
             assert client.ask_error(by_ids(HOST)) == "token-unavailable"
+
+        # The operator's word is one more try, not one for each process; a reload is none.
+        with all_blocked(daemon):
+            daemon.send_signal(signal.SIGHUP)
         assert failing.count("login") == PROCESSES + 2
+        with all_blocked(daemon):
+            assert unblock(folder, config) == PROCESSES
+        assert failing.count("login") == PROCESSES + 3
+
+        # A changed PIN is another one: it is tried when a signer starts, as after a reload.
+        failing.pin_file.write_text("9999\n")
+        daemon.send_signal(signal.SIGHUP)
+        wait_for(lambda: daemon.http("/ready")[0] == 200, "/ready says 200")
+        wait_for(lambda: failing.count("login") == 2 * PROCESSES + 3, "each process has logged in")
+        assert unblock(folder, config, "0") == 0, "nobody waits"
+
+
+def unblock(folder, config, *token):
+    return leafctl_json(config, folder, "token", "unblock", *token)["unblocked"]
+
+
+@contextlib.contextmanager
+def all_blocked(daemon):
+    """What happens in the context starts all signers anew; they all find that the PIN is not to be tried."""
+    since = len(daemon.lines)
+    yield
+    wait_for(lambda: len(daemon.events("pin-blocked", since)) == PROCESSES, "all signers wait for the operator")
 
 
 def test_a_wrong_pin_is_tried_by_one_process(folder, failing, config):

@@ -21,6 +21,7 @@ struct place {
     char folder[64];
     char listen_path[96];
     char control_path[96];
+    char supervisor_path[96];
     struct conf_listen listen[2];
     struct conf conf;
 };
@@ -56,6 +57,9 @@ static int setup(void **state)
     place->conf.listen_count = 2;
     place->conf.receive_buffer = 65536;
     place->conf.control_socket = place->control_path;
+    snprintf(place->supervisor_path, sizeof(place->supervisor_path), "%s/run/supervisor.sock",
+             place->folder);
+    place->conf.supervisor_socket = place->supervisor_path;
     loopback(&place->conf.admin_address, &place->conf.admin_address_len);
     *state = place;
     return 0;
@@ -69,6 +73,7 @@ static int teardown(void **state)
     snprintf(folder, sizeof(folder), "%s/run", place->folder);
     unlink(place->listen_path);
     unlink(place->control_path);
+    unlink(place->supervisor_path);
     rmdir(folder);
     assert_int_equal(rmdir(place->folder), 0);
     free(place);
@@ -104,9 +109,11 @@ static void all_are_bound_and_named(void **state)
     assert_int_equal(sockets.admin_unix, -1);
     assert_int_equal(mode_of(place->listen_path), 0666);
     assert_int_equal(mode_of(place->control_path), 0600);
+    assert_int_equal(mode_of(place->supervisor_path), 0600);
     sockets_close(&sockets);
     assert_int_equal(access(place->listen_path, F_OK), -1);
     assert_int_equal(access(place->control_path, F_OK), -1);
+    assert_int_equal(access(place->supervisor_path, F_OK), -1);
 }
 
 static void six_and_four_share_a_port(void **state)
@@ -130,6 +137,7 @@ static void six_and_four_share_a_port(void **state)
     place->conf.listen = &place->listen[1];
     /* [::] is IPv6 alone, so the port of 0.0.0.0 is still free there. */
     unlink(place->control_path);
+    unlink(place->supervisor_path);
     if (sockets_open(&place->conf, &nobody_else, &second, &why) != LEAFD_OK) {
         sockets_close(&first);
         assert_non_null(strstr(why.text, "supported")); /* a kernel without IPv6 */
