@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The child's answer: whether the key is new, then the PEM. */
 enum { MADE = 'm', EXISTING = 'e' };
@@ -67,16 +68,17 @@ static enum leafd_err request(const struct ctl *ctl, const struct conf *conf,
 {
     struct new_file file = NEW_FILE_EMPTY;
     struct bytes result = {NULL, 0};
-    enum leafd_err err = ctl->out ? new_file_open(ctl->out, &file, why) : LEAFD_OK;
+    const char *path = ctl->out && strcmp(ctl->out, "-") != 0 ? ctl->out : NULL;
+    enum leafd_err err = path ? new_file_open(path, &file, why) : LEAFD_OK;
 
     if (err == LEAFD_OK)
         err = ctl_child_run(conf, CTL_CHILD_PIN, request_in_child, options, &result, why);
     if (err == LEAFD_OK && result.len < 1)
         err = LEAFD_INTERNAL;
     if (err == LEAFD_OK)
-        err = put(&file, ctl->out, (struct bytes){result.data + 1, result.len - 1}, why);
+        err = put(&file, path, (struct bytes){result.data + 1, result.len - 1}, why);
     if (err == LEAFD_OK)
-        tell(ctl->out, result.data[0] == MADE);
+        tell(path, result.data[0] == MADE);
     new_file_clear(&file);
     free((void *)(uintptr_t)result.data);
     return err;

@@ -11,12 +11,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Is there something that a file must not take the place of? A link is judged by where it leads. */
+static bool is_no_file(const char *target)
+{
+    struct stat status;
+
+    return stat(target, &status) == 0 && !S_ISREG(status.st_mode);
+}
+
 enum leafd_err new_file_open(const char *target, struct new_file *ret, struct why *why)
 {
     char *path = NULL;
     int fd;
     enum leafd_err err;
 
+    if (is_no_file(target))
+        return fail(why, LEAFD_IO, "cannot write %s: it is no file; --out - is standard output",
+                    target);
     if (asprintf(&path, "%s.new-XXXXXX", target) == -1)
         return LEAFD_NOMEM;
     fd = mkostemp(path, O_CLOEXEC);

@@ -14,7 +14,8 @@ struct new_file {
 };
 #define NEW_FILE_EMPTY ((struct new_file){NULL, -1})
 
-/* The caller ends it with new_file_clear(), which leaves nothing of it that was not kept. */
+/* The caller ends it with new_file_clear(), which leaves nothing of it that was not kept. LEAFD_IO
+ * also where the target is a folder, a device or a pipe: they stay what they are. */
 LEAFD_CHECKED enum leafd_err new_file_open(const char *target, struct new_file *ret,
                                            struct why *why);
 /* Gives it its content and its place, never over another file (link(2) refuses that). */

@@ -3,6 +3,7 @@
 say; a CA with name constraints; and what clients are given to trust."""
 
 import hashlib
+import os
 import plistlib
 import subprocess
 import uuid
@@ -127,6 +128,8 @@ def test_a_request_for_the_key_that_is_there(token, folder, below):
     done = leafctl(configuration(token, folder / "ca.pem", "nobody"), folder, "ca", "csr", "--existing")
     assert done.returncode == 1 and "no private key" in done.stderr
     assert leafctl(config, folder, "ca", "csr", "--existing", "--key", "ec-p256").returncode == 2
+    done = leafctl(config, folder, "ca", "csr", "--existing", "--out", "-")
+    assert done.returncode == 0 and "CERTIFICATE REQUEST" in done.stdout
     done = leafctl(config, folder, "ca", "csr", "--out", folder / "nowhere" / "leafd.csr")
     assert done.returncode == 1 and "nowhere" in done.stderr
 
@@ -393,6 +396,20 @@ def test_export_of_a_root(config_of, folder, ca):
     for words in (["--format", "p12"], ["--root", "--chain"], ["--format", "text", "--chain"]):
         assert leafctl(config, folder, "ca", "export", *words).returncode == 2, words
     assert leafctl(config, folder, "--json", "ca", "export").returncode == 2
+
+
+def test_only_files_are_replaced(config_of, folder, ca):
+    """What is a pipe, a device or a folder stays so, also behind a link; nobody waits for its other end."""
+    config = config_of(ca)
+    pipe, link = folder / "pipe", folder / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for place in (pipe, link, folder):
+        for words in (["export"], ["crl"], ["csr", "--existing"]):
+            done = leafctl(config, folder, "ca", *words, "--out", place)
+            assert done.returncode == 1 and "is no file" in done.stderr, (words, done.stderr)
+    assert pipe.is_fifo() and link.is_symlink()
+    assert not [n for n in files_in(folder.parent) if n.startswith(f"{folder.name}.new-")]
 
 
 def test_export_below_a_root(token, folder, below, root):
