@@ -30,7 +30,6 @@ const struct bytes oid_crl_points = OID(ID_CE "\x1f");
 const struct bytes oid_certificate_policies = OID(ID_CE "\x20");
 const struct bytes oid_policy_mappings = OID(ID_CE "\x21");
 const struct bytes oid_authority_key_id = OID(ID_CE "\x23");
-const struct bytes oid_policy_constraints = OID(ID_CE "\x24");
 const struct bytes oid_ext_key_usage = OID(ID_CE "\x25");
 const struct bytes oid_freshest_crl = OID(ID_CE "\x2e");
 const struct bytes oid_inhibit_any_policy = OID(ID_CE "\x36");

@@ -10,8 +10,8 @@
 extern const struct bytes oid_subject_key_id, oid_key_usage, oid_subject_alt_name,
     oid_issuer_alt_name, oid_basic_constraints, oid_crl_number, oid_name_constraints,
     oid_crl_points, oid_certificate_policies, oid_policy_mappings, oid_authority_key_id,
-    oid_policy_constraints, oid_ext_key_usage, oid_freshest_crl, oid_inhibit_any_policy,
-    oid_subject_directory, oid_authority_info, oid_subject_info, oid_tls_feature, oid_ct_poison;
+    oid_ext_key_usage, oid_freshest_crl, oid_inhibit_any_policy, oid_subject_directory,
+    oid_authority_info, oid_subject_info, oid_tls_feature, oid_ct_poison;
 /* extended key usages */
 extern const struct bytes oid_server_auth, oid_any_usage;
 /* attribute types */

@@ -500,19 +500,26 @@ static unsigned look_at_ext_key_usage(struct bytes value)
     return for_tls ? 0 : UPSTREAM_EKU_FOREIGN;
 }
 
-/* Extensions that may be critical in a leaf though nothing is read from them here. The others of
- * RFC 5280 (key identifiers, access to information ...) never are: a client that meets them
- * critical does not take the certificate. */
-static bool is_known(struct bytes oid)
+/* Extensions that may be critical in a leaf though nothing is read from them here: all of them are
+ * lists. The others of RFC 5280 never are (key identifiers, access to information ...), or belong
+ * into a CA's certificate (policies but for their names): one client or another that meets them
+ * critical does not take the leaf. Name constraints belong there too, yet every client passes them
+ * over in a leaf. */
+static bool is_known(const struct cert_extension *extension)
 {
     static const struct bytes *const known[] = {
-        &oid_name_constraints, &oid_crl_points,         &oid_certificate_policies,
-        &oid_policy_mappings,  &oid_policy_constraints, &oid_inhibit_any_policy,
+        &oid_name_constraints,
+        &oid_crl_points,
+        &oid_certificate_policies,
         &oid_tls_feature,
     };
+    struct der der = der_of(extension->value);
 
+    (void)der_read(&der, DER_SEQUENCE);
+    if (!der_done(&der))
+        return false;
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-        if (bytes_equal(oid, *known[i]))
+        if (bytes_equal(extension->oid, *known[i]))
             return true;
     return false;
 }
@@ -533,7 +540,7 @@ static enum leafd_err look_at_extension(struct upstream *upstream,
         upstream->flags |= look_at_basic_constraints(extension->value);
     } else if (bytes_equal(extension->oid, oid_ct_poison)) {
         upstream->flags |= UPSTREAM_CT_POISON;
-    } else if (extension->critical && !is_known(extension->oid)) {
+    } else if (extension->critical && !is_known(extension)) {
         upstream->flags |= UPSTREAM_UNKNOWN_CRITICAL;
     }
     return LEAFD_OK;

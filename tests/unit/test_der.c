@@ -345,7 +345,6 @@ static void oids_are_right(void **state)
         {&oid_certificate_policies, "2.5.29.32"},
         {&oid_policy_mappings, "2.5.29.33"},
         {&oid_authority_key_id, "2.5.29.35"},
-        {&oid_policy_constraints, "2.5.29.36"},
         {&oid_ext_key_usage, "2.5.29.37"},
         {&oid_freshest_crl, "2.5.29.46"},
         {&oid_inhibit_any_policy, "2.5.29.54"},

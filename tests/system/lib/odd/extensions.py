@@ -185,6 +185,7 @@ def known_extensions(world):
             yield name, world.leaf(extra=[extension(oid, value)])
         if name in CRITICAL:
             yield f"{name}-critical", world.leaf(extra=[extension(oid, value, True)])
+    yield "crl-points-no-list-critical", world.leaf(extra=[extension(certs.CRL_OID, der.integer(1), True)])
     yield "proxy-certificate", world.leaf(extra=[extension(*KNOWN["proxy-certificate"], True)])
     poison = extension(certs.POISON_OID, der.NULL, True)
     yield "ct-poison", world.leaf(extra=[poison])
