@@ -2,6 +2,7 @@
 #include "der/x501_name.h"
 
 #include "der/der_reader.h"
+#include "der/utf8.h"
 
 enum { TEXT_MAX = 512, FOLD_MAX = 2 * TEXT_MAX /* Latin-1 doubles in UTF-8 */ };
 
@@ -19,26 +20,10 @@ static size_t utf8_of(uint8_t tag, const uint8_t *at, uint8_t out[static 4])
 
     for (size_t i = 0; i < width_of(tag); i++)
         code = code << 8 | at[i];
-    if (code < 0x80 || (width_of(tag) == 1 && tag != DER_T61_STRING)) {
-        out[0] = (uint8_t)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        out[0] = (uint8_t)(0xc0 | code >> 6);
-        out[1] = (uint8_t)(0x80 | (code & 0x3f));
-        return 2;
-    }
-    if (code < 0x10000) {
-        out[0] = (uint8_t)(0xe0 | code >> 12);
-        out[1] = (uint8_t)(0x80 | (code >> 6 & 0x3f));
-        out[2] = (uint8_t)(0x80 | (code & 0x3f));
-        return 3;
-    }
-    out[0] = (uint8_t)(0xf0 | (code >> 18 & 0x07));
-    out[1] = (uint8_t)(0x80 | (code >> 12 & 0x3f));
-    out[2] = (uint8_t)(0x80 | (code >> 6 & 0x3f));
-    out[3] = (uint8_t)(0x80 | (code & 0x3f));
-    return 4;
+    if (width_of(tag) > 1 || tag == DER_T61_STRING)
+        return utf8_put(code, out);
+    out[0] = (uint8_t)code;
+    return 1;
 }
 
 static bool is_space(uint8_t c)

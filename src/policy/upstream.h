@@ -8,7 +8,7 @@
 #include "der/spki.h"
 #include "policy/names.h"
 
-enum { UPSTREAM_NAMES_MAX = 4096, UPSTREAM_SUBJECT_MAX = 2048 };
+enum { UPSTREAM_NAMES_MAX = 4096 };
 
 /* Observations, one bit each; verdict.c says what follows from them. */
 enum upstream_flag {
@@ -38,10 +38,9 @@ struct upstream {
     int64_t not_after;
     enum key_type key_type;
     unsigned key_bits;
-    struct bytes
-        subject; /* rewritten by our rules, whole Name; an empty sequence when nothing is left */
-    bool has_dns_names; /* its SubjectAltName has a dNSName, be it one that no leaf gets */
-    size_t name_count;  /* checked, lower-cased, duplicates dropped, in their order */
+    struct bytes subject; /* upstream_subject_read()'s name */
+    bool has_dns_names;   /* its SubjectAltName has a dNSName, be it one that no leaf gets */
+    size_t name_count;    /* checked, lower-cased, duplicates dropped, in their order */
     struct name *names;
 };
 

@@ -6,6 +6,7 @@
 
 #include "der/cert_fields.h"
 #include "policy/upstream.h"
+#include "policy/upstream_subject.h"
 
 #include <stdlib.h>
 #include <string.h>

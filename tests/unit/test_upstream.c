@@ -2,6 +2,7 @@
 #include "config.h" /* memmem */
 
 #include "policy/upstream.h"
+#include "policy/upstream_subject.h"
 
 #include "der/cert_fields.h"
 
