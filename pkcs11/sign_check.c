@@ -279,6 +279,14 @@ enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca, str
     return err;
 }
 
+void sign_check_forget(struct sign_check *check, struct bytes input)
+{
+    struct cert_fields tbs;
+
+    if (tbs_read(input, DER_FORM_STRICT, &tbs, NULL) == LEAFD_OK)
+        used_serials_remove(check->serials, tbs.serial);
+}
+
 static enum leafd_err write_crl_value(const char *url, struct bytes *ret)
 {
     uint8_t buffer[2048];

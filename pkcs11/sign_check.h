@@ -16,7 +16,11 @@ LEAFD_CHECKED enum leafd_err sign_check_new(const struct conf *conf, struct ca_s
                                             struct sign_check **ret, struct why *why);
 void sign_check_free(struct sign_check *check); /* NULL is fine */
 
-/* `ca` is one of the set. LEAFD_OK, or LEAFD_REFUSED with the rule that was broken. LEAFD_OK also marks the serial as used:
- * the same serial is refused from then on (the last 2^20 are remembered, as keyed hashes). */
+/* `ca` is one of the set. LEAFD_OK, or LEAFD_REFUSED with the rule that was broken. LEAFD_OK also
+ * marks the serial as used: the same serial is refused from then on (the last 2^20 are remembered,
+ * as keyed hashes). */
 LEAFD_CHECKED enum leafd_err sign_check_tbs(struct sign_check *check, const struct ca *ca,
                                             struct bytes tbs, struct why *why);
+/* Takes that mark back from a TBSCertificate that was passed and then not signed: no signature of
+ * it was or will be released. */
+void sign_check_forget(struct sign_check *check, struct bytes tbs);

@@ -8,8 +8,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* The hashes stand in open addressing. Nothing is ever taken out of a table: when the newer one is
- * full it becomes the older, so that the last `remembered` at least are known. The pages of a table
+/* The hashes stand in open addressing. No slot ever becomes empty again (what is removed leaves a
+ * mark): when the newer table is full it becomes the older, so that the last `remembered` at least
+ * are known. The pages of a table
  * are the kernel's zero page until something is written into them. */
 struct used_serials {
     pthread_mutex_t lock;
@@ -20,6 +21,8 @@ struct used_serials {
     uint64_t *older;
     size_t newer_count;
 };
+
+enum { REMOVED = 2 }; /* hashes are odd */
 
 static uint64_t *table_new(size_t slots)
 {
@@ -105,4 +108,22 @@ bool used_serials_add(struct used_serials *serials, struct bytes serial)
     }
     pthread_mutex_unlock(&serials->lock);
     return is_new;
+}
+
+static void table_remove(uint64_t *table, size_t slots, uint64_t hash)
+{
+    uint64_t *slot = table_slot(table, slots, hash);
+
+    if (*slot == hash)
+        *slot = REMOVED;
+}
+
+void used_serials_remove(struct used_serials *serials, struct bytes serial)
+{
+    uint64_t hash = keyed_hash(&serials->secret, serial) | 1;
+
+    pthread_mutex_lock(&serials->lock);
+    table_remove(serials->newer, serials->slots, hash);
+    table_remove(serials->older, serials->slots, hash);
+    pthread_mutex_unlock(&serials->lock);
 }

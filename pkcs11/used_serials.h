@@ -16,3 +16,5 @@ LEAFD_CHECKED enum leafd_err used_serials_new(size_t remembered, struct used_ser
 void used_serials_free(struct used_serials *serials); /* NULL is fine */
 /* Marks a serial as used; false when it was used before. */
 LEAFD_CHECKED bool used_serials_add(struct used_serials *serials, struct bytes serial);
+/* It was not used after all: nothing with it was released. */
+void used_serials_remove(struct used_serials *serials, struct bytes serial);

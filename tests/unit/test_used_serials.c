@@ -31,6 +31,30 @@ static void a_serial_is_used_once(void **state)
     used_serials_free(NULL);
 }
 
+/* What was not used after all may come again; its neighbours stay known. */
+static void what_is_removed_is_new_again(void **state)
+{
+    struct used_serials *serials = NULL;
+    uint8_t serial[20] = {0x40};
+
+    (void)state;
+    assert_int_equal(used_serials_new(REMEMBERED, &serials), LEAFD_OK);
+    for (uint32_t round = 0; round < 8 * REMEMBERED; round++) { /* through both tables */
+        uint32_t number = round;
+
+        assert_true(use(serials, number));
+        memcpy(serial + 1, &number, sizeof(number));
+        used_serials_remove(serials, (struct bytes){serial, sizeof(serial)});
+        assert_true(use(serials, number));
+        assert_false(use(serials, number));
+        for (uint32_t back = 1; back < REMEMBERED / 4 && back <= round; back++)
+            assert_false(use(serials, round - back));
+    }
+    memset(serial, 0x7f, sizeof(serial));
+    used_serials_remove(serials, (struct bytes){serial, sizeof(serial)}); /* never added */
+    used_serials_free(serials);
+}
+
 /* Adds `count` serials; after each of them the last REMEMBERED are known. */
 static void fill(struct used_serials *serials, uint32_t count)
 {
@@ -72,6 +96,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_serial_is_used_once),
+        cmocka_unit_test(what_is_removed_is_new_again),
         cmocka_unit_test(the_last_are_remembered_and_the_first_forgotten),
         cmocka_unit_test(locked_memory_is_emptied_too),
     };
