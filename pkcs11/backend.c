@@ -227,7 +227,7 @@ static enum leafd_err challenge(struct backend_lane *lane, size_t index, struct 
                 backend_conf_ca(backend, index)->certificate);
 }
 
-static enum leafd_err prove(struct backend *backend, struct why *why)
+enum leafd_err backend_prove(struct backend *backend, struct why *why)
 {
     struct backend_lane *lane = NULL;
     enum leafd_err err = backend_lane_open(backend, &lane, why);
@@ -252,8 +252,8 @@ static enum leafd_err fetch_digests(struct backend *backend, struct why *why)
     return LEAFD_OK;
 }
 
-enum leafd_err backend_open(const struct conf *conf, size_t token, const struct ca_set *cas,
-                            const struct secret *pin, struct backend **ret, struct why *why)
+enum leafd_err backend_new(const struct conf *conf, size_t token, const struct ca_set *cas,
+                           const struct secret *pin, struct backend **ret, struct why *why)
 {
     struct backend *backend = calloc(1, sizeof(*backend));
     enum leafd_err err = LEAFD_NOMEM;
@@ -263,6 +263,7 @@ enum leafd_err backend_open(const struct conf *conf, size_t token, const struct 
     backend->conf = conf;
     backend->token = &conf->token[token];
     backend->cas = cas;
+    backend->pin = pin;
     backend->key_count = cas->count;
     if (conf->untrusted == CONF_UNTRUSTED_FILE && cas->untrusted)
         backend->key_count++;
@@ -270,12 +271,6 @@ enum leafd_err backend_open(const struct conf *conf, size_t token, const struct 
     if (err != LEAFD_OK)
         goto out;
     err = fetch_digests(backend, why);
-    if (err != LEAFD_OK)
-        goto out;
-    err = backend->ops->open(backend, pin, why);
-    if (err != LEAFD_OK)
-        goto out;
-    err = prove(backend, why);
     if (err != LEAFD_OK)
         goto out;
 
@@ -286,15 +281,72 @@ out:
     return err;
 }
 
+static void close_keys(struct backend *backend)
+{
+    for (size_t i = 0; i < backend->key_count; i++) {
+        EVP_PKEY_free(backend->key[i]);
+        backend->key[i] = NULL;
+        backend->key_known[i] = false;
+    }
+}
+
+static void add_counters(struct backend_counters *to, const struct backend_counters *from)
+{
+    to->logins += from->logins;
+    to->logins_failed += from->logins_failed;
+    to->retries += from->retries;
+}
+
+static void close_for(struct backend *backend, enum rung rung)
+{
+    const struct backend_ops *ops = backend->ops;
+    struct backend_counters counters = {0};
+
+    close_keys(backend);
+    if (!backend->opened)
+        return;
+    ops->count(backend, &counters);
+    add_counters(&backend->before, &counters);
+    if (rung <= RUNG_TOKEN && ops->close_token)
+        ops->close_token(backend);
+    else
+        ops->close(backend);
+    backend->opened = false;
+}
+
+enum leafd_err backend_renew(struct backend *backend, enum rung rung, struct why *why)
+{
+    enum leafd_err err;
+
+    close_for(backend, rung);
+    backend->opened = true;
+    err = backend->ops->open(backend, backend->pin, why);
+    return err == LEAFD_OK ? backend_prove(backend, why) : err;
+}
+
+enum leafd_err backend_open(const struct conf *conf, size_t token, const struct ca_set *cas,
+                            const struct secret *pin, struct backend **ret, struct why *why)
+{
+    struct backend *backend = NULL;
+    enum leafd_err err = backend_new(conf, token, cas, pin, &backend, why);
+
+    if (err == LEAFD_OK)
+        err = backend_renew(backend, RUNG_MODULE, why);
+    if (err == LEAFD_OK)
+        *ret = backend;
+    else
+        backend_close(backend);
+    return err;
+}
+
 void backend_close(struct backend *backend)
 {
     if (!backend)
         return;
-    for (size_t i = 0; i < backend->key_count; i++) {
-        EVP_PKEY_free(backend->key[i]);
+    close_keys(backend);
+    for (size_t i = 0; i < backend->key_count; i++)
         EVP_MD_free(backend->md[i]);
-    }
-    if (backend->ops)
+    if (backend->opened)
         backend->ops->close(backend);
     free(backend);
 }
@@ -312,7 +364,9 @@ enum leafd_err backend_check(struct backend *backend, struct why *why)
 void backend_count(struct backend *backend, struct backend_counters *ret)
 {
     *ret = (struct backend_counters){0};
-    backend->ops->count(backend, ret);
+    if (backend->opened)
+        backend->ops->count(backend, ret);
+    add_counters(ret, &backend->before);
 }
 
 EVP_PKEY *backend_key(struct backend *backend, size_t ca_index)

@@ -7,6 +7,7 @@
 
 #include "base/secret.h"
 #include "conf/conf.h"
+#include "pkcs11/ladder.h"
 #include "policy/ca.h"
 
 struct backend;
@@ -14,10 +15,24 @@ struct backend_lane;
 
 /* What a backend counted since it was opened. */
 struct backend_counters {
-    uint64_t logins;   /* C_Login calls */
-    uint64_t sessions; /* open now */
-    uint64_t retries;  /* signatures that needed a second session */
+    uint64_t logins;        /* C_Login calls */
+    uint64_t logins_failed; /* of them, for another reason than the PIN */
+    uint64_t sessions;      /* open now */
+    uint64_t retries;       /* signatures that needed a second session */
 };
+
+/* A backend of conf->token[token] that has not touched the token yet: backend_renew() opens it.
+ * Borrows all arguments for its life. LEAFD_CONFIG: a way to the keys that is not allowed. */
+LEAFD_CHECKED enum leafd_err backend_new(const struct conf *conf, size_t token,
+                                         const struct ca_set *cas, const struct secret *pin,
+                                         struct backend **ret, struct why *why);
+/* Opens it, or opens it anew: as backend_open, from the rung of the ladder that is given
+ * (RUNG_TOKEN keeps the module initialised where the way to the keys can, RUNG_MODULE does not).
+ * All lanes are closed. After a failure it signs nothing until this has succeeded. */
+LEAFD_CHECKED enum leafd_err backend_renew(struct backend *backend, enum rung rung,
+                                           struct why *why);
+/* Signs a challenge with each key, as at the opening; so tells whether the token still can. */
+LEAFD_CHECKED enum leafd_err backend_prove(struct backend *backend, struct why *why);
 
 /* Of conf->token[token]: loads the module (native) or reads the key files (file), finds exactly one
  * token and one key per CA, logs in, checks each key against its CA certificate and proves it with
@@ -41,7 +56,8 @@ void backend_lane_close(struct backend_lane *lane); /* NULL is fine */
  * CA's public key. The signature is as it stands in a certificate's BIT STRING; at most
  * SIGN_SIGNATURE_MAX octets. One session that has gone bad is replaced and the signature tried once
  * more. LEAFD_TOKEN_UNAVAILABLE: the token cannot sign now. LEAFD_INTERNAL: the signature did
- * not verify. Waits for the module as long as it takes. */
+ * not verify. LEAFD_UNSUPPORTED: the token will not sign this one. Waits for the module as long as
+ * it takes. */
 LEAFD_CHECKED enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index,
                                                struct bytes tbs, uint8_t *out, size_t size,
                                                size_t *ret_len, struct why *why);

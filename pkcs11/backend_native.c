@@ -98,16 +98,12 @@ static enum leafd_err open_sessions(struct backend *backend, struct why *why)
     return err;
 }
 
-static enum leafd_err native_open(struct backend *backend, const struct secret *pin,
-                                  struct why *why)
+/* What is needed before the token is touched; what the operator wrote wrong is said first. */
+static enum leafd_err prepare(struct backend *backend, struct why *why)
 {
-    struct native *native = calloc(1, sizeof(*native));
+    struct native *native = backend->impl;
     enum leafd_err err;
 
-    if (!native)
-        return LEAFD_NOMEM;
-    backend->impl = native;
-    /* The URIs first: what the operator wrote wrong is said without touching the token. */
     for (size_t i = 0; i < backend->key_count; i++) {
         err = token_uri_parse(backend_conf_ca(backend, i)->key, &native->uri[i], why);
         if (err != LEAFD_OK)
@@ -118,10 +114,37 @@ static enum leafd_err native_open(struct backend *backend, const struct secret *
         return err;
     backend->libctx = provider_libctx(native->provider);
     backend->properties = PROVIDER_PROPERTIES;
-    err = token_module_open(backend->token, &native->module, why);
+    return LEAFD_OK;
+}
+
+static enum leafd_err native_open(struct backend *backend, const struct secret *pin,
+                                  struct why *why)
+{
+    struct native *native = backend->impl;
+    enum leafd_err err = LEAFD_OK;
+
+    if (!native) {
+        native = backend->impl = calloc(1, sizeof(*native));
+        if (!native)
+            return LEAFD_NOMEM;
+        err = prepare(backend, why);
+    }
+    if (err == LEAFD_OK && !native->module)
+        err = token_module_open(backend->token, &native->module, why);
     for (size_t i = 0; i < backend->key_count && err == LEAFD_OK; i++)
         err = use_key(backend, i, pin, why);
     return err == LEAFD_OK ? open_sessions(backend, why) : err;
+}
+
+static void free_tokens(struct native *native)
+{
+    for (size_t i = 0; i < BACKEND_KEYS_MAX; i++) {
+        token_key_free(native->key[i]);
+        native->key[i] = NULL;
+    }
+    for (size_t i = 0; i < native->token_count; i++)
+        token_free(native->token[i]);
+    native->token_count = 0;
 }
 
 static void native_close(struct backend *backend)
@@ -131,14 +154,29 @@ static void native_close(struct backend *backend)
     if (!native)
         return;
     provider_free(native->provider);
-    for (size_t i = 0; i < BACKEND_KEYS_MAX; i++) {
-        token_key_free(native->key[i]);
+    free_tokens(native);
+    for (size_t i = 0; i < BACKEND_KEYS_MAX; i++)
         token_uri_free(native->uri[i]);
-    }
-    for (size_t i = 0; i < native->token_count; i++)
-        token_free(native->token[i]);
     token_module_close(native->module);
     free(native);
+    backend->impl = NULL;
+}
+
+/* One call ends all sessions and the login, and takes lost sessions along that we cannot name. */
+static void native_close_token(struct backend *backend)
+{
+    struct native *native = backend->impl;
+    bool module_is_lost = false;
+
+    if (!native)
+        return;
+    for (size_t i = 0; i < native->token_count; i++) {
+        module_is_lost |= atomic_load(&native->token[i]->module_is_lost);
+        session_pool_close_all(native->token[i]->pool);
+    }
+    free_tokens(native);
+    if (module_is_lost || !native->provider)
+        native_close(backend);
 }
 
 static unsigned native_lanes(const struct backend *backend)
@@ -171,7 +209,8 @@ static void native_count(struct backend *backend, struct backend_counters *ret)
 {
     struct native *native = backend->impl;
 
-    for (size_t i = 0; i < native->token_count; i++) {
+    for (size_t i = 0; native && i < native->token_count; i++) {
+        ret->logins_failed += atomic_load(&native->token[i]->logins_failed);
         ret->logins += atomic_load(&native->token[i]->logins);
         ret->retries += atomic_load(&native->token[i]->retries);
         ret->sessions += session_pool_open_count(native->token[i]->pool);
@@ -203,6 +242,7 @@ const struct backend_ops backend_native_ops = {
     .name = "native",
     .open = native_open,
     .close = native_close,
+    .close_token = native_close_token,
     .lanes = native_lanes,
     .sign_failed = provider_sign_failed,
     .check = native_check,

@@ -18,6 +18,9 @@ struct backend_ops {
      * failed is given back by close. */
     enum leafd_err (*open)(struct backend *backend, const struct secret *pin, struct why *why);
     void (*close)(struct backend *backend); /* after the keys have been freed */
+    /* As close, but keeps what `open` need not do again for RUNG_TOKEN (the module initialised);
+     * NULL: nothing can be kept. */
+    void (*close_token)(struct backend *backend);
     unsigned (*lanes)(const struct backend *backend);
     /* Why the last signature of this thread failed. */
     enum leafd_err (*sign_failed)(struct why *why);
@@ -33,8 +36,11 @@ struct backend {
     const struct conf *conf;
     const struct conf_token *token; /* one of conf's */
     const struct ca_set *cas;
-    OSSL_LIB_CTX *libctx;   /* where the keys live; NULL: the default one */
-    const char *properties; /* the property query that finds their provider; NULL: none */
+    const struct secret *pin;
+    bool opened;                    /* ops->open was called: there is something to close */
+    struct backend_counters before; /* of what was closed since */
+    OSSL_LIB_CTX *libctx;           /* where the keys live; NULL: the default one */
+    const char *properties;         /* the property query that finds their provider; NULL: none */
     size_t key_count;
     EVP_PKEY *key[BACKEND_KEYS_MAX];
     bool key_known[BACKEND_KEYS_MAX]; /* its public half was compared with the certificate's */

@@ -47,6 +47,12 @@ enum leafd_err session_pool_new(struct token_module *module, CK_SLOT_ID slot, CK
     return LEAFD_OK;
 }
 
+void session_pool_close_all(struct session_pool *pool)
+{
+    (void)TOKEN_CALL(pool->module, C_CloseAllSessions, pool->slot);
+    pool->live_count = 0;
+}
+
 void session_pool_free(struct session_pool *pool)
 {
     if (!pool)

@@ -24,6 +24,9 @@ struct session {
 LEAFD_CHECKED enum leafd_err session_pool_new(struct token_module *module, CK_SLOT_ID slot,
                                               CK_FLAGS flags, unsigned limit,
                                               struct session_pool **ret);
+/* Closes all sessions that this process has with the token, known or not, in one call. None is
+ * taken any more, and the pool is only to be freed. */
+void session_pool_close_all(struct session_pool *pool);
 /* Closes all sessions (none is taken any more). NULL is fine. */
 void session_pool_free(struct session_pool *pool);
 

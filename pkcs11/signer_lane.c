@@ -73,28 +73,50 @@ static size_t key_index(const struct ca_set *cas, const struct ca *ca)
     return index;
 }
 
-enum leafd_err signer_lane_sign(struct signer_lane *lane, const struct sign_request *request,
+/* The token may fail in ways that another session or a new login mends; what it has against this
+ * TBSCertificate alone is no reason to look at it. */
+static enum leafd_err sign_in_token(struct signer_lane *lane, size_t index, struct bytes tbs,
+                                    uint8_t out[static SIGN_SIGNATURE_MAX], size_t *ret_len,
+                                    bool *ret_token_failed, struct why *why)
+{
+    enum leafd_err err =
+        backend_lane_sign(lane->session, index, tbs, out, SIGN_SIGNATURE_MAX, ret_len, why);
+
+    if (err == LEAFD_OK)
+        return LEAFD_OK;
+    *ret_token_failed = err != LEAFD_UNSUPPORTED && err != LEAFD_TOO_LARGE;
+    return *ret_token_failed ? LEAFD_AGAIN : LEAFD_INTERNAL;
+}
+
+enum leafd_err signer_lane_sign(struct signer_lane *lane, struct sign_job *job,
+                                _Atomic int64_t *signing_since_ms,
                                 uint8_t out[static SIGN_SIGNATURE_MAX], size_t *ret_len,
                                 bool *ret_token_failed, struct why *why)
 {
     const struct signer_lane_parts *parts = lane->parts;
+    const struct sign_request *request = &job->request;
     const struct ca *ca = ca_set_find(parts->cas, request->ca_id);
+    int64_t now_ms = clock_mono_ms();
     enum leafd_err err;
 
     *ret_token_failed = false;
-    if (clock_mono_ms() >= request->deadline_ms)
+    if (now_ms >= request->deadline_ms)
         return LEAFD_TIMEOUT;
     if (!ca)
         return fail(why, LEAFD_REFUSED, "ca: no such id");
     if (ca->generation != request->ca_generation)
         return LEAFD_AGAIN;
-    err = sign_check_tbs(parts->check, ca, request->tbs, why);
-    if (err != LEAFD_OK)
-        return err;
+    if (!atomic_load(&job->checked)) {
+        err = sign_check_tbs(parts->check, ca, request->tbs, why);
+        if (err != LEAFD_OK)
+            return err;
+        atomic_store(&job->checked, true);
+    }
     if (ca == parts->cas->untrusted && parts->untrusted_key)
         return sign_in_memory(lane, ca, request->tbs, out, ret_len);
-    err = backend_lane_sign(lane->session, key_index(parts->cas, ca), request->tbs, out,
-                            SIGN_SIGNATURE_MAX, ret_len, why);
-    *ret_token_failed = err != LEAFD_OK;
-    return err == LEAFD_OK || err == LEAFD_INTERNAL ? err : LEAFD_AGAIN;
+    atomic_store(signing_since_ms, now_ms);
+    err = sign_in_token(lane, key_index(parts->cas, ca), request->tbs, out, ret_len,
+                        ret_token_failed, why);
+    atomic_store(signing_since_ms, 0);
+    return err;
 }

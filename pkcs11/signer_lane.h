@@ -7,7 +7,7 @@
 
 #include "pkcs11/backend.h"
 #include "pkcs11/sign_check.h"
-#include "pkcs11/signer.h"
+#include "pkcs11/signer_queue.h"
 
 struct signer_lane;
 
@@ -24,12 +24,13 @@ LEAFD_CHECKED enum leafd_err signer_lane_new(const struct signer_lane_parts *par
                                              struct why *why);
 void signer_lane_free(struct signer_lane *lane); /* NULL is fine */
 
-/* Checks and signs. LEAFD_AGAIN: another generation of that CA is in force, or the token could not
+/* Checks (unless a lane has done so before) and signs `job`; `*signing_since_ms` is set while it is
+ * in the module. LEAFD_AGAIN: another generation of that CA is in force, or the token could not
  * sign: nothing was released. LEAFD_REFUSED: a rule is broken, `why` names it. LEAFD_TIMEOUT: the
- * deadline has passed before anything was done. LEAFD_INTERNAL: a signature did not verify.
- * `*ret_token_failed` tells that the token needs a look. */
-LEAFD_CHECKED enum leafd_err signer_lane_sign(struct signer_lane *lane,
-                                              const struct sign_request *request,
+ * deadline has passed before anything was done. LEAFD_INTERNAL: the token will not sign this one.
+ * `*ret_token_failed` tells that the token needs a look, and `why` the reason. */
+LEAFD_CHECKED enum leafd_err signer_lane_sign(struct signer_lane *lane, struct sign_job *job,
+                                              _Atomic int64_t *signing_since_ms,
                                               uint8_t out[static SIGN_SIGNATURE_MAX],
                                               size_t *ret_len, bool *ret_token_failed,
                                               struct why *why);

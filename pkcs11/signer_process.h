@@ -3,7 +3,8 @@
  * PKCS#11 module and knows the PIN.
  *
  * One thread reads what fronts ask (and tells them our state), one lane per session checks, signs
- * and answers, one keeper opens the token and opens it anew when a lane could not sign.
+ * and answers, one keeper (pkcs11/token_keeper.h) opens the token and opens it anew when a lane
+ * could not sign.
  *
  * Threads: signer_process_serve from any thread, all else from one. */
 #pragma once
@@ -41,6 +42,7 @@ void signer_process_serve(struct signer_process *process, int fd);
  * after LEAFD_PIN fronts may still be served, and are told so.
  */
 LEAFD_CHECKED enum leafd_err signer_process_start(struct signer_process *process, struct why *why);
-/* Answers what is queued until `deadline_ms`, then ends its threads and closes the token. NULL is
- * fine. */
-void signer_process_free(struct signer_process *process, int64_t deadline_ms);
+/* Answers what is queued until `deadline_ms`, then ends its threads and closes the token. False: a
+ * call into the module has not returned by then or soon after; nothing was freed and this may be
+ * called again, or the process be ended with _exit(). NULL is fine. */
+bool signer_process_free(struct signer_process *process, int64_t deadline_ms);

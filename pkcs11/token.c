@@ -272,7 +272,10 @@ static enum leafd_err try_login(struct token *token, const struct secret *pin, b
     session_pool_give(token->pool, session);
     if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN)
         return LEAFD_OK;
-    return login_error(token, rv, why);
+    err = login_error(token, rv, why);
+    if (err != LEAFD_PIN)
+        atomic_fetch_add(&token->logins_failed, 1);
+    return err;
 }
 
 static enum leafd_err login_with(struct token *token, const struct secret *pin, bool on_device,

@@ -7,15 +7,19 @@
 #include "pkcs11/session_pool.h"
 #include "pkcs11/token_uri.h"
 
+#include <stdatomic.h>
+
 struct token {
     struct token_module *module;
     CK_SLOT_ID slot;
     CK_TOKEN_INFO info; /* as it was when found */
     char label[132];    /* escaped, for messages */
     struct session_pool *pool;
-    int64_t wait_ms;          /* how long a signature waits for a free session */
-    _Atomic uint64_t logins;  /* C_Login calls */
-    _Atomic uint64_t retries; /* signatures that needed a second session */
+    int64_t wait_ms;                /* how long a signature waits for a free session */
+    _Atomic uint64_t logins;        /* C_Login calls */
+    _Atomic uint64_t logins_failed; /* of them, other than for the PIN */
+    _Atomic uint64_t retries;       /* signatures that needed a second session */
+    atomic_bool module_is_lost;     /* it has said that it is not initialised */
 };
 
 /* All slots that have a token. The caller frees *ret. LEAFD_TOKEN_UNAVAILABLE. */

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "der/der_reader.h"
+#include "pkcs11/ladder.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
@@ -464,26 +465,6 @@ static bool encode_ecdsa(struct bytes raw, uint8_t *out, size_t size, size_t *re
     return ok;
 }
 
-/* Worth a second try on another session; what is not needs a new login or another key. */
-static bool may_be_the_session(CK_RV rv)
-{
-    switch (rv) {
-    case CKR_SESSION_HANDLE_INVALID:
-    case CKR_SESSION_CLOSED:
-    case CKR_OPERATION_ACTIVE:
-    case CKR_OPERATION_NOT_INITIALIZED:
-    case CKR_DEVICE_ERROR:
-    case CKR_DEVICE_MEMORY:
-    case CKR_HOST_MEMORY:
-    case CKR_GENERAL_ERROR:
-    case CKR_FUNCTION_FAILED:
-    case CKR_FUNCTION_CANCELED:
-        return true;
-    default:
-        return rv >= CKR_VENDOR_DEFINED;
-    }
-}
-
 static CK_RV sign_once(struct token_key *key, CK_SESSION_HANDLE session, struct bytes input,
                        uint8_t *out, CK_ULONG *len, const char **ret_call)
 {
@@ -517,7 +498,7 @@ static enum leafd_err sign_raw(struct token_key *key, struct bytes input, uint8_
     if (session_pool_take(token->pool, deadline_ms, &session, why) != LEAFD_OK)
         return LEAFD_TOKEN_UNAVAILABLE;
     rv = sign_once(key, session.handle, input, out, &len, &call);
-    if (rv != CKR_OK && may_be_the_session(rv)) {
+    if (rv != CKR_OK && ladder_rung(rv) == RUNG_SESSION) {
         atomic_fetch_add(&token->retries, 1);
         err = session_pool_replace(token->pool, rv, deadline_ms, &session, why);
         if (err != LEAFD_OK)
@@ -525,7 +506,13 @@ static enum leafd_err sign_raw(struct token_key *key, struct bytes input, uint8_
         len = size;
         rv = sign_once(key, session.handle, input, out, &len, &call);
     }
+    if (rv != CKR_OK && ladder_rung(rv) == RUNG_NONE) {
+        session_pool_drop(token->pool, rv, session);
+        return fail(why, LEAFD_UNSUPPORTED, "token \"%s\", key \"%s\": %s: %s", token->label,
+                    key->label, call, ckr_name(rv));
+    }
     if (rv != CKR_OK) {
+        atomic_store(&token->module_is_lost, ladder_rung(rv) == RUNG_MODULE);
         session_pool_drop(token->pool, rv, session);
         return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\", key \"%s\": %s: %s", token->label,
                     key->label, call, ckr_name(rv));

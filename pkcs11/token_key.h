@@ -64,7 +64,8 @@ LEAFD_CHECKED enum leafd_err token_key_compare(struct token_key *key, EVP_PKEY *
 bool token_key_point(struct bytes attribute, size_t len, struct bytes *ret);
 
 /* The signature of `message` as it stands in a certificate. A session that fails is replaced and
- * the signature tried once more. `size` at least signature_max. LEAFD_TOKEN_UNAVAILABLE. */
+ * the signature tried once more. `size` at least signature_max. LEAFD_TOKEN_UNAVAILABLE;
+ * LEAFD_UNSUPPORTED: the token will not sign this message, on whatever session. */
 LEAFD_CHECKED enum leafd_err token_key_sign(struct token_key *key, struct bytes message,
                                             uint8_t *out, size_t size, size_t *ret_len,
                                             struct why *why);

@@ -127,7 +127,8 @@ int signer_role_main(struct role_start *start)
     }
     if (err != LEAFD_OK)
         role_log_failure("start-failed", err, &why);
-    if (process)
-        signer_process_free(process, clock_mono_ms() + STOP_ANSWERING_MS);
+    /* A thread that is held in the module would meet it torn down by the handlers of exit(). */
+    if (process && !signer_process_free(process, clock_mono_ms() + STOP_ANSWERING_MS))
+        _exit(exit_code_of(err));
     return exit_code_of(err);
 }

@@ -19,6 +19,7 @@
  *   first_slot = 0              changing it renumbers the slots: sessions and login are lost
  *   present = yes | no          no: the tokens are out, sessions and login are lost
  *   session_epoch = 0           changing it closes all sessions, and so logs out
+ *   login_epoch = 0             changing it logs out, and leaves the sessions
  *   object_offset = 0           added to every object handle: old handles are wrong, or another's
  *   max_sessions = 0            what C_GetTokenInfo says; 0 is "not known"
  *   session_limit = 0           CKR_SESSION_COUNT from so many on; 0 is none
@@ -211,7 +212,7 @@ struct config {
     bool login_required;
     CK_SLOT_ID first_slot;
     bool present;
-    unsigned long session_epoch;
+    unsigned long session_epoch, login_epoch;
     unsigned long object_offset;
     CK_ULONG max_sessions;
     unsigned session_limit;
@@ -523,6 +524,8 @@ static void parse_line(char *name, char *value, struct config *config)
         config->present = yes_or_no(value);
     else if (strcmp(name, "session_epoch") == 0)
         config->session_epoch = number_of(value);
+    else if (strcmp(name, "login_epoch") == 0)
+        config->login_epoch = number_of(value);
     else if (strcmp(name, "object_offset") == 0)
         config->object_offset = number_of(value);
     else if (strcmp(name, "max_sessions") == 0)
@@ -622,6 +625,8 @@ static void control_follow(void)
     if (!next.present || next.first_slot != now->first_slot ||
         next.session_epoch != now->session_epoch)
         sessions_lose();
+    if (next.login_epoch != now->login_epoch)
+        memset(fake.logged_in, 0, sizeof(fake.logged_in));
     config_clear(now);
     *now = next;
     fake.control_stat = st;

@@ -29,7 +29,7 @@ enum { PATIENCE_MS = 20000, FAR_MS = 60000, DAY_SEC = 86400 };
 
 /* Made once. */
 static char dir[] = "/tmp/test_signer.XXXXXX";
-static char key_path[64], other_key_path[64], control_path[64], module_path[512];
+static char key_path[64], other_key_path[64], control_path[64], counters_path[64], module_path[512];
 static struct ca *ca;
 static EVP_PKEY *ca_key, *leaf_key;
 static struct ca_set *configured;
@@ -273,7 +273,7 @@ static enum leafd_err pair_start(struct pair *pair, const char *pin)
 
 static void pair_free(struct pair *pair)
 {
-    signer_process_free(pair->process, clock_mono_ms() + PATIENCE_MS);
+    assert_true(signer_process_free(pair->process, clock_mono_ms() + PATIENCE_MS));
     signer_free(pair->client);
 }
 
@@ -536,6 +536,7 @@ enum { ASKERS = 4, ASKED_EACH = 250 };
 
 struct asker {
     struct signer *client;
+    int count;
     atomic_int good, again, other;
     pthread_t thread;
 };
@@ -555,7 +556,7 @@ static void *ask_much(void *arg)
 {
     struct asker *asker = arg;
 
-    for (int i = 0; i < ASKED_EACH; i++) {
+    for (int i = 0; i < asker->count; i++) {
         struct bytes tbs = good_tbs(ca);
         const struct sign_request request = {.ca_id = ca->id,
                                              .ca_generation = ca->generation,
@@ -568,11 +569,12 @@ static void *ask_much(void *arg)
     return NULL;
 }
 
-static void start_askers(struct asker *asker, struct signer *client)
+static void start_askers(struct asker *asker, struct signer *client, int each)
 {
     memset(asker, 0, ASKERS * sizeof(*asker));
     for (int i = 0; i < ASKERS; i++) {
         asker[i].client = client;
+        asker[i].count = each;
         assert_int_equal(pthread_create(&asker[i].thread, NULL, ask_much, &asker[i]), 0);
     }
 }
@@ -585,7 +587,7 @@ static int end_askers(struct asker *asker)
 
     for (int i = 0; i < ASKERS; i++)
         pthread_join(asker[i].thread, NULL);
-    while (answered < ASKERS * ASKED_EACH) {
+    while (answered < ASKERS * asker[0].count) {
         assert_true(clock_mono_ms() < until_ms);
         good = answered = 0;
         for (int i = 0; i < ASKERS; i++) {
@@ -595,7 +597,7 @@ static int end_askers(struct asker *asker)
         }
         poll(NULL, 0, 1);
     }
-    assert_int_equal(answered, ASKERS * ASKED_EACH);
+    assert_int_equal(answered, ASKERS * asker[0].count);
     return good;
 }
 
@@ -612,7 +614,7 @@ static void many_are_answered_by_two_processes(void **state)
     assert_int_equal(pair_start(&other, NULL), LEAFD_OK);
     serve(other.process, pair.client, 1);
     wait_for_state(pair.client, SIGNER_READY, &status);
-    start_askers(asker, pair.client);
+    start_askers(asker, pair.client, ASKED_EACH);
     assert_int_equal(end_askers(asker), ASKERS * ASKED_EACH);
     pair_free(&pair);
     pair_free(&other);
@@ -630,7 +632,7 @@ static void nobody_is_forgotten_at_the_end(void **state)
     pair_init(&pair);
     assert_int_equal(pair_start(&pair, NULL), LEAFD_OK);
     wait_for_state(pair.client, SIGNER_READY, &status);
-    start_askers(asker, pair.client);
+    start_askers(asker, pair.client, ASKED_EACH);
     while (atomic_load(&asker[0].good) < 10)
         poll(NULL, 0, 1);
     signer_process_free(pair.process, clock_mono_ms() + PATIENCE_MS);
@@ -650,21 +652,44 @@ static void nobody_is_forgotten_at_the_end(void **state)
 
 /* ---- a token that comes and goes ---- */
 
-__attribute__((format(printf, 1, 2))) static void control(const char *format, ...)
+/* Writes the control file: the key in `key`, if any, and `lines`. */
+static void control_key(const char *key, const char *lines)
 {
     char next[80];
-    va_list args;
     FILE *file;
 
     snprintf(next, sizeof(next), "%s.next", control_path);
     file = fopen(next, "w");
     assert_non_null(file);
-    fprintf(file, "key = label=ca id=01 file=%s\n", key_path);
-    va_start(args, format);
-    vfprintf(file, format, args);
-    va_end(args);
+    fprintf(file, "counters = %s\n", counters_path);
+    if (key)
+        fprintf(file, "key = label=ca id=01 file=%s\n", key);
+    fprintf(file, "%s\n", lines);
     fclose(file);
     assert_int_equal(rename(next, control_path), 0);
+}
+
+static void control(const char *lines)
+{
+    control_key(key_path, lines);
+}
+
+/* What the module has counted. */
+static unsigned long counter(const char *name)
+{
+    FILE *file = fopen(counters_path, "r");
+    char line[64], found[32];
+    unsigned long value;
+
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file)) {
+        if (sscanf(line, "%31s %lu", found, &value) == 2 && strcmp(found, name) == 0) {
+            fclose(file);
+            return value;
+        }
+    }
+    fail_msg("no counter %s", name);
+    return 0;
 }
 
 static void an_absent_token_is_waited_for(void **state)
@@ -733,7 +758,7 @@ static void a_failing_token_loses_nobody(void **state)
     pair_init_token(&pair);
     pair.conf.token[0].sessions = 4;
     assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
-    start_askers(asker, pair.client);
+    start_askers(asker, pair.client, ASKED_EACH);
     while (atomic_load(&asker[0].good) < 5)
         poll(NULL, 0, 1);
     control("fail.C_Sign = CKR_DEVICE_ERROR 30\n");
@@ -786,6 +811,226 @@ static void a_pin_that_goes_wrong_later_blocks(void **state)
     pair_free(&pair);
 }
 
+/* ---- the ladder ---- */
+
+/* All that many ask is signed, in spite of `lines`, and nobody is told to ask again. */
+static void must_not_be_noticed(struct pair *pair, const char *lines)
+{
+    struct asker asker[ASKERS];
+    int again = 0;
+
+    control("");
+    start_askers(asker, pair->client, 40);
+    while (atomic_load(&asker[0].good) < 5)
+        poll(NULL, 0, 1);
+    control(lines);
+    (void)end_askers(asker);
+    for (int i = 0; i < ASKERS; i++)
+        again += atomic_load(&asker[i].again);
+    if (again)
+        fail_msg("%s: %d were told to ask again", lines, again);
+}
+
+/* The first rungs: whatever the token says, once it works again nobody has noticed; C_Finalize is
+ * called for nothing but a module that has forgotten itself. */
+static void what_recovers_is_not_noticed(void **state)
+{
+    static const struct {
+        const char *lines;
+        unsigned logins; /* at most so many more */
+        bool anew;       /* the module is initialised again */
+    } rows[] = {
+        {"fail.C_Sign = CKR_SESSION_HANDLE_INVALID 1", 0, false},
+        {"fail.C_SignInit = CKR_SESSION_CLOSED 1", 0, false},
+        {"fail.C_Sign = CKR_OPERATION_ACTIVE 1", 0, false},
+        {"fail.C_Sign = CKR_FUNCTION_FAILED 1", 0, false},
+        {"fail.C_Sign = CKR_GENERAL_ERROR 1", 0, false},
+        {"fail.C_Sign = CKR_DEVICE_ERROR 1", 0, false},
+        {"fail.C_Sign = CKR_DEVICE_ERROR 2", 1, false},
+        {"fail.C_Sign = CKR_DEVICE_ERROR 3", 1, false},
+        {"fail.C_SignInit = CKR_USER_NOT_LOGGED_IN 1", 1, false},
+        {"fail.C_SignInit = CKR_KEY_HANDLE_INVALID 1", 1, false},
+        {"fail.C_SignInit = CKR_OBJECT_HANDLE_INVALID 1", 1, false},
+        {"fail.C_Sign = CKR_TOKEN_NOT_PRESENT 1", 1, false},
+        {"fail.C_Sign = CKR_DEVICE_REMOVED 1", 1, false},
+        {"fail.C_SignInit = CKR_CRYPTOKI_NOT_INITIALIZED 1", 1, true},
+        {"session_epoch = 1", 1, false},
+        {"login_epoch = 1", 1, false},
+        {"object_offset = 100", 1, false},
+        {"first_slot = 7", 1, false},
+        {"corrupt = 1", 1, false},
+    };
+    struct pair pair;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    pair.conf.token[0].sessions = 4;
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        unsigned long logins = counter("login"), initialized = counter("initialize");
+
+        must_not_be_noticed(&pair, rows[i].lines);
+        /* putting the control file back may cost a recovery of its own */
+        if (counter("login") - logins > 2 * rows[i].logins ||
+            counter("initialize") - initialized != rows[i].anew)
+            fail_msg("%s: %lu logins, %lu times initialised", rows[i].lines,
+                     counter("login") - logins, counter("initialize") - initialized);
+    }
+    assert_int_equal(counter("race"), 0);
+    assert_int_equal(counter("login_after_bad"), 0);
+    assert_int_equal(atomic_load(&pair.replace_me), 0);
+    pair_free(&pair);
+}
+
+/* The key goes, or another comes under its name: no wrong signature, and the state says what. */
+static void a_wrong_key_signs_nothing(void **state)
+{
+    static const struct {
+        bool other;
+        const char *says;
+    } rows[] = {{false, "no private key"}, {true, "is not the key of the CA certificate"}};
+    struct pair pair;
+    struct signer_status status;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+        control_key(rows[i].other ? other_key_path : NULL, "");
+        assert_int_equal(sign_new(pair.client, ca), LEAFD_AGAIN);
+        wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+        if (!strstr(status.text, rows[i].says))
+            fail_msg("\"%s\" does not say \"%s\"", status.text, rows[i].says);
+        control("");
+        wait_for_state(pair.client, SIGNER_READY, &status);
+    }
+    pair_free(&pair);
+}
+
+/* What came back unsigned may be asked again as it stands. */
+static void a_serial_that_was_not_used_may_come_again(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+    struct bytes tbs = good_tbs(ca);
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    control("present = no");
+    assert_int_equal(sign(pair.client, ca, tbs), LEAFD_AGAIN);
+    control("");
+    assert_int_equal(sign(pair.client, ca, tbs), LEAFD_OK);
+    assert_int_equal(sign(pair.client, ca, tbs), LEAFD_REFUSED);
+    free((void *)(uintptr_t)tbs.data);
+    pair_free(&pair);
+}
+
+/* No login that fails is repeated at once, and none is lost count of. */
+static void a_failing_login_is_repeated_seldom(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+    unsigned long before = 0, logins;
+    int64_t began_ms;
+
+    (void)state;
+    control("");
+    before = access(counters_path, F_OK) == 0 ? counter("login") : 0;
+    pair_init_token(&pair);
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    assert_int_equal(counter("login"), before + 1);
+    before = counter("C_Login");
+    began_ms = clock_mono_ms();
+    control("session_epoch = 1\nfail.C_Login = CKR_GENERAL_ERROR 2");
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_AGAIN);
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    logins = counter("C_Login") - before;
+    assert_int_equal(logins, 3);
+    assert_true(clock_mono_ms() - began_ms >= 500 + 1000);
+    pair_free(&pair);
+}
+
+/* ---- lanes that hang ---- */
+
+static void a_hanging_lane_costs_nobody(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+    struct asker asker[ASKERS];
+    int64_t began_ms;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    pair.conf.token[0].sessions = 4;
+    pair.conf.token[0].timeout_ms = 200;
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    control("hang.C_Sign = 1 3");
+    start_askers(asker, pair.client, ASKED_EACH);
+    assert_int_equal(end_askers(asker), ASKERS * ASKED_EACH);
+    wait_for_state(pair.client, SIGNER_DEGRADED, &status);
+    assert_int_equal(atomic_load(&pair.replace_me), 1);
+    assert_int_equal(status.lanes, 3);
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+
+    began_ms = clock_mono_ms(); /* the end does not wait for it */
+    assert_false(signer_process_free(pair.process, began_ms + 100));
+    assert_true(clock_mono_ms() - began_ms < 3000);
+    control("");
+    pair_free(&pair);
+}
+
+/* With no other lane the request goes elsewhere, and the signer is back when the call is. */
+static void the_only_lane_hangs(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    pair.conf.token[0].sessions = 1;
+    pair.conf.token[0].timeout_ms = 200;
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+    control("hang.C_Sign = 1");
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_AGAIN);
+    wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+    assert_int_equal(atomic_load(&pair.replace_me), 1);
+    control("");
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+    pair_free(&pair);
+}
+
+/* A module that hangs while the token is opened again: what waits goes back, nothing is lost. */
+static void an_opening_that_hangs(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    pair.conf.token[0].timeout_ms = 200;
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+    control("session_epoch = 1\nhang.C_Login = 1");
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_AGAIN);
+    wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+    assert_false(signer_process_free(pair.process, clock_mono_ms()));
+    control("session_epoch = 1");
+    pair_free(&pair);
+}
+
 /* ---- */
 
 static void write_key(const char *path, EVP_PKEY *key)
@@ -810,6 +1055,7 @@ static int make_all(void **state)
     snprintf(key_path, sizeof(key_path), "%s/ca.key", dir);
     snprintf(other_key_path, sizeof(other_key_path), "%s/other.key", dir);
     snprintf(control_path, sizeof(control_path), "%s/control", dir);
+    snprintf(counters_path, sizeof(counters_path), "%s/counters", dir);
     snprintf(module_path, sizeof(module_path), "%s/tests/lib/fake_pkcs11.so", build ? build : ".");
     setenv("FAKE_PKCS11_CONTROL", control_path, 1);
     fake_ca_make(NULL, &ca, &ca_key);
@@ -844,7 +1090,6 @@ int main(void)
         cmocka_unit_test(what_breaks_a_rule_is_refused),
         cmocka_unit_test(the_budget_is_kept),
         cmocka_unit_test(a_wrong_key_ends_the_start),
-
         cmocka_unit_test(a_new_process_has_another_untrusted_ca),
         cmocka_unit_test(hostile_bytes_harm_nobody),
         cmocka_unit_test(a_front_that_does_not_read_is_left_behind),
@@ -853,6 +1098,14 @@ int main(void)
         cmocka_unit_test(an_absent_token_is_waited_for),
         cmocka_unit_test(a_lost_token_comes_back),
         cmocka_unit_test(a_failing_token_loses_nobody),
+        cmocka_unit_test(what_recovers_is_not_noticed),
+        cmocka_unit_test(a_wrong_key_signs_nothing),
+        cmocka_unit_test(a_serial_that_was_not_used_may_come_again),
+        cmocka_unit_test(a_failing_login_is_repeated_seldom),
+        cmocka_unit_test(a_hanging_lane_costs_nobody),
+        cmocka_unit_test(the_only_lane_hangs),
+        cmocka_unit_test(an_opening_that_hangs),
+        /* this process never sends a PIN again that was refused: these come last */
         cmocka_unit_test(a_wrong_pin_is_tried_once),
         cmocka_unit_test(a_pin_that_goes_wrong_later_blocks),
     };
