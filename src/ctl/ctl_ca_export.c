@@ -159,7 +159,7 @@ int ctl_ca_export(const struct ctl *ctl)
 {
     struct conf *conf = NULL;
     struct why why = {""};
-    enum form form;
+    enum form form = FORM_PEM;
     enum leafd_err err;
     int code = form_of(ctl, &form);
 
