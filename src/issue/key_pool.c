@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "issue/shared_keys.h"
 #include "policy/leaf_type.h"
 
 #include <pthread.h>
@@ -17,9 +18,6 @@
 enum {
     MAKERS_MAX = 4,
     WAITERS_MAX = 8192,
-    SHARE_MS = 300 * 1000,
-    SHARE_LEAVES = 10000,
-    SHARED_MAX = 16,         /* CAs that have a newest key: all there are, and a few that were */
     STACK_OCTETS = 512 << 10 /* callbacks write leaves on the usher's stack */
 };
 
@@ -27,14 +25,6 @@ enum {
 struct made {
     struct leaf_key *key;
     struct made *next;
-};
-
-/* The key that the newest leaf of a CA has; others of that CA may get it too. */
-struct newest {
-    uint64_t ca_generation;
-    struct leaf_key *key;
-    int64_t since_ms;
-    unsigned leaves;
 };
 
 struct waiter {
@@ -74,7 +64,7 @@ struct stock {
     bool active;          /* somebody asked, or will */
     struct made *ready;
     struct waiter *first, **last;
-    struct newest newest[SHARED_MAX];
+    struct shared_keys shared;
 };
 
 struct key_pool {
@@ -230,51 +220,15 @@ static struct leaf_key *pop(struct key_pool *pool, struct stock *stock)
     return key;
 }
 
-/* Remembers the key as the newest of this CA, in the place of the former or of the oldest. */
-static void set_newest(struct stock *stock, uint64_t ca_generation, struct leaf_key *key)
-{
-    struct newest *place = &stock->newest[0];
-
-    for (size_t i = 0; i < SHARED_MAX; i++) {
-        struct newest *newest = &stock->newest[i];
-
-        if (newest->key && newest->ca_generation == ca_generation) {
-            place = newest;
-            break;
-        }
-        if (place->key && (!newest->key || newest->since_ms < place->since_ms))
-            place = newest;
-    }
-    leaf_key_unref(place->key);
-    *place = (struct newest){ca_generation, leaf_key_ref(key), clock_mono_ms(), 1};
-}
-
-/* Another reference to the newest key of this CA while it may be shared, or NULL. */
-static struct leaf_key *share(struct stock *stock, uint64_t ca_generation)
-{
-    for (size_t i = 0; i < SHARED_MAX; i++) {
-        struct newest *newest = &stock->newest[i];
-
-        if (!newest->key || newest->ca_generation != ca_generation)
-            continue;
-        if (newest->leaves >= SHARE_LEAVES || clock_mono_ms() - newest->since_ms > SHARE_MS)
-            return NULL;
-        newest->leaves++;
-        metrics_add(METRIC_KEYS_SHARED, 1);
-        return leaf_key_ref(newest->key);
-    }
-    return NULL;
-}
-
 /* A key from the stock, or a shared one. */
 static struct leaf_key *get_dear(struct key_pool *pool, struct stock *stock, uint64_t ca_generation)
 {
     struct leaf_key *key = pop(pool, stock);
 
     if (key && pool->conf->keys_share)
-        set_newest(stock, ca_generation, key);
+        shared_keys_put(&stock->shared, ca_generation, key, clock_mono_ms());
     else if (!key && pool->conf->keys_share)
-        key = share(stock, ca_generation);
+        key = shared_keys_get(&stock->shared, ca_generation, clock_mono_ms());
     return key;
 }
 
@@ -308,7 +262,7 @@ static struct leaf_key *take_now(struct key_pool *pool, struct stock *stock, uin
     if (!stock->first) /* else those who wait come first */
         key = get_dear(pool, stock, ca_generation);
     else if (pool->conf->keys_share)
-        key = share(stock, ca_generation);
+        key = shared_keys_get(&stock->shared, ca_generation, clock_mono_ms());
     if (!key)
         order(pool, stock);
     pthread_mutex_unlock(&stock->lock);
@@ -548,8 +502,7 @@ static void stock_clear(struct stock *stock)
 {
     made_free(stock->ready);
     made_free(atomic_load(&stock->fresh));
-    for (size_t i = 0; i < SHARED_MAX; i++)
-        leaf_key_unref(stock->newest[i].key);
+    shared_keys_clear(&stock->shared);
     sem_destroy(&stock->urgent);
     pthread_mutex_destroy(&stock->lock);
 }
