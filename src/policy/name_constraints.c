@@ -178,16 +178,16 @@ static enum leafd_err rules_of(const char *const *texts, size_t count, struct ru
 {
     for (size_t i = 0; i < count; i++) {
         struct name_rule rule;
-        enum leafd_err err = name_rule_of(texts[i], &rule, why);
+        enum leafd_err err;
 
-        if (err)
-            return err;
-        if (rule.only_below)
+        if (texts[i][0] == '.' || strncmp(texts[i], "*.", 2) == 0)
             return fail(why, LEAFD_CONFIG,
-                        "\"%.80s\": name constraints have no form for the names below a domain "
-                        "alone (RFC 5280); without the dot it covers the domain too",
+                        "\"%.60s\": name constraints have no form for the names below a domain "
+                        "alone; the domain itself covers them too",
                         texts[i]);
-        err = rules_add(rules, &rule, why);
+        err = name_rule_of(texts[i], &rule, why);
+        if (!err)
+            err = rules_add(rules, &rule, why);
         if (err)
             return err;
     }

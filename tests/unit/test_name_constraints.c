@@ -144,8 +144,9 @@ static void what_is_no_constraint(void **state)
         many.text[i] = "example.org";
     assert_refused(WORDS("a b"), NO_WORDS, "neither a domain nor a network");
     assert_refused(NO_WORDS, WORDS("10.0.0.1/8"), "bits behind its prefix");
-    assert_refused(NO_WORDS, WORDS("*.example.org"), "\".example.org\"");
-    assert_refused(WORDS(".example.org"), NO_WORDS, "without the dot it covers the domain too");
+    assert_refused(NO_WORDS, WORDS("*.example.org"), "the domain itself covers them too");
+    assert_refused(WORDS(".example.org"), NO_WORDS, "the domain itself covers them too");
+    assert_refused(WORDS("*"), NO_WORDS, "neither a domain nor a network");
     assert_refused(many, NO_WORDS, "more than 64");
     assert_refused(NO_WORDS, many, "more than 64");
 }
