@@ -100,10 +100,9 @@ static const struct command {
     {"ca init", ctl_ca_init, NULL, CA_NEW | CA_INIT,
      "makes the CA's key in the token, and its certificate; overwrites neither"},
     {"ca csr", ctl_ca_csr, NULL, CA_NEW | CA_CSR,
-     "asks an outside root for a CA: a request for the key in the token, which it makes if need "
-     "be"},
+     "writes a request for an outside root to sign; makes the key if the token has none"},
     {"ca install", ctl_ca_install, "FILE", CA_INSTALL,
-     "takes the CA's certificate and its issuers that the outside root has signed"},
+     "takes the certificate that the outside root has signed, with its issuers"},
     {"ca export", ctl_ca_export, NULL, CA_EXPORT, "writes what clients need to trust the CA"},
     {"ca crl", ctl_ca_crl, NULL, CA_CRL,
      "signs an empty revocation list (CRL) with the CA's key, for clients that want one"},

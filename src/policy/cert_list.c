@@ -86,7 +86,10 @@ static enum leafd_err read_all(struct cert_list *list, struct bytes text, struct
     if (text.len == 0)
         return fail(why, LEAFD_CONFIG, "the CA's file is empty");
     if (!memmem(text.data, text.len, "-----BEGIN ", 11))
-        return list_add(list, text, why);
+        return text.data[0] == 0x30
+                   ? list_add(list, text, why)
+                   : fail(why, LEAFD_CONFIG,
+                          "the CA's file cannot be read: it is neither PEM nor DER");
     if (text.len > TEXT_MAX)
         return fail(why, LEAFD_CONFIG, "the CA's file is too large");
     bio = BIO_new_mem_buf(text.data, (int)text.len);
@@ -96,7 +99,9 @@ static enum leafd_err read_all(struct cert_list *list, struct bytes text, struct
         err = list_add_block(list, bio, &end, why);
     BIO_free(bio);
     if (err == LEAFD_OK && list->count == 0)
-        return fail(why, LEAFD_CONFIG, "the CA's file holds no certificate");
+        return fail(why, LEAFD_CONFIG,
+                    "the CA's file holds no certificate; if it holds PKCS #7, "
+                    "openssl pkcs7 -print_certs makes PEM of that");
     return err;
 }
 

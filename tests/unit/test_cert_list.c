@@ -111,6 +111,30 @@ static void what_is_no_path(void **state)
     assert_unsorted((const int[]){OWN, LOWER, ROOT}, 3, "CN=Root");
 }
 
+static void what_holds_no_certificate(void **state)
+{
+    static const struct {
+        const char *text, *part;
+    } rows[] = {
+        {"", "empty"},
+        {"# leafd.yaml\n", "neither PEM nor DER"},
+        {"0 is how DER begins", "certificate 1 of the CA's file cannot be read"},
+        {"-----BEGIN PKCS7-----\nMAA=\n-----END PKCS7-----\n", "openssl pkcs7 -print_certs"},
+        {"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", "cannot be read"},
+        {"-----BEGIN CERTIFICATE-----\nMAA=\n", "no good PEM"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct cert_list list;
+        struct why why = {""};
+
+        assert_int_equal(cert_list_read(bytes_of(rows[i].text), &list, &why), LEAFD_CONFIG);
+        if (!strstr(why.text, rows[i].part))
+            fail_msg("\"%s\" does not speak of \"%s\"", why.text, rows[i].part);
+    }
+}
+
 /* Two CAs that have issued each other: a way up that never ends. */
 static void a_circle_ends(void **state)
 {
@@ -141,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_order_is_put_right),
         cmocka_unit_test(what_is_no_path),
+        cmocka_unit_test(what_holds_no_certificate),
         cmocka_unit_test(a_circle_ends),
     };
 
