@@ -232,12 +232,23 @@ static struct leaf_key *get_dear(struct key_pool *pool, struct stock *stock, uin
     return key;
 }
 
+/* Half of the leaves under way may wait for keys: were it all of them, those with quick keys would
+ * be turned away. */
+static bool is_crowded(struct key_pool *pool)
+{
+    unsigned most = pool->conf->flights_max > 1 ? pool->conf->flights_max / 2 : 1, waiting = 0;
+
+    for (size_t i = 0; i < LEAF_TYPE_COUNT; i++)
+        waiting += (unsigned)atomic_load(&pool->stock[i].waiting);
+    return waiting >= (most < WAITERS_MAX ? most : WAITERS_MAX);
+}
+
 static enum leafd_err park(struct stock *stock, uint64_t ca_generation, int64_t deadline_ms,
                            key_pool_fn fn, void *ctx)
 {
     struct waiter *waiter;
 
-    if (atomic_load(&stock->waiting) >= WAITERS_MAX)
+    if (is_crowded(stock->pool))
         return LEAFD_BUSY;
     waiter = calloc(1, sizeof(*waiter));
     if (!waiter)

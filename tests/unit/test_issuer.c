@@ -27,7 +27,8 @@ struct world {
 
 static void world_start(struct world *world, const struct fake_signer_options *options)
 {
-    world->conf = (struct conf){.leaf_lifetime_sec = 90 * DAY,
+    world->conf = (struct conf){.flights_max = 4096,
+                                .leaf_lifetime_sec = 90 * DAY,
                                 .leaf_rsa_bits = 2048,
                                 .mimic_upstream_verified = true,
                                 .keys_share = true,
