@@ -165,6 +165,7 @@ void token_free(struct token *token)
     if (!token)
         return;
     session_pool_free(token->pool);
+    secret_clear(&token->pin);
     free(token);
 }
 
@@ -316,6 +317,22 @@ enum leafd_err token_login(struct token *token, const struct token_uri *uri,
     }
     if (err == LEAFD_OK)
         err = login_with(token, pin, on_device, why);
+    if (err == LEAFD_OK && pin->len && !on_device)
+        err = secret_set(&token->pin, (struct bytes){pin->data, pin->len});
     secret_clear(&own);
     return err;
+}
+
+CK_RV token_login_for_operation(struct token *token, CK_SESSION_HANDLE session)
+{
+    uint8_t text[sizeof(token->info.serialNumber) + sizeof(token->info.label)];
+    struct bytes id = identity(token, text);
+    CK_RV rv;
+
+    if (pin_try_begin(id, &token->pin, LOGIN_WAIT_MS, NULL) != LEAFD_OK)
+        return CKR_USER_NOT_LOGGED_IN;
+    rv = TOKEN_CALL(token->module, C_Login, session, CKU_CONTEXT_SPECIFIC, token->pin.data,
+                    (CK_ULONG)token->pin.len);
+    pin_try_end(id, &token->pin, rv != CKR_OK && login_error(token, rv, NULL) == LEAFD_PIN);
+    return rv;
 }

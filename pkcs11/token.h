@@ -4,6 +4,7 @@
  * Threads: token_check and the pool from any thread; all else from one. */
 #pragma once
 
+#include "base/secret.h"
 #include "pkcs11/session_pool.h"
 #include "pkcs11/token_uri.h"
 
@@ -15,7 +16,8 @@ struct token {
     CK_TOKEN_INFO info; /* as it was when found */
     char label[132];    /* escaped, for messages */
     struct session_pool *pool;
-    int64_t wait_ms;                /* how long a signature waits for a free session */
+    struct secret pin; /* what the login took, for keys that want it each time; may be empty */
+    int64_t wait_ms;   /* how long a signature waits for a free session */
     _Atomic uint64_t logins;        /* C_Login calls */
     _Atomic uint64_t logins_failed; /* of them, other than for the PIN */
     _Atomic uint64_t retries;       /* signatures that needed a second session */
@@ -43,6 +45,10 @@ void token_free(struct token *token); /* NULL is fine */
  * wrong, missing, locked, on its last try; LEAFD_CONFIG: the URI's pin-source. */
 LEAFD_CHECKED enum leafd_err token_login(struct token *token, const struct token_uri *uri,
                                          const struct secret *pin, struct why *why);
+
+/* Shows the PIN for the operation that has begun in `session`, as keys with CKA_ALWAYS_AUTHENTICATE
+ * want it; one that is refused is not tried again, by any process. From any thread. */
+CK_RV token_login_for_operation(struct token *token, CK_SESSION_HANDLE session);
 
 /* Can the token do this mechanism (with CKF_SIGN, CKF_GENERATE_KEY_PAIR, …)? */
 bool token_can(struct token_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism,

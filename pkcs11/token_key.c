@@ -142,10 +142,12 @@ static enum leafd_err read_flags(struct token_key *key, CK_SESSION_HANDLE sessio
     if (get_bool(token, session, key->handle, CKA_SIGN) == 0)
         return fail(why, LEAFD_CONFIG, "the key \"%s\" in token \"%s\" may not sign (CKA_SIGN)",
                     key->label, token->label);
-    if (get_bool(token, session, key->handle, CKA_ALWAYS_AUTHENTICATE) == 1)
+    key->always_authenticate = get_bool(token, session, key->handle, CKA_ALWAYS_AUTHENTICATE) == 1;
+    if (key->always_authenticate && !token->pin.len)
         return fail(why, LEAFD_CONFIG,
                     "the key \"%s\" in token \"%s\" wants the PIN for each signature "
-                    "(CKA_ALWAYS_AUTHENTICATE): leafd cannot use such a key",
+                    "(CKA_ALWAYS_AUTHENTICATE), which leafd can only give from token.pin_file, "
+                    "token.pin_env or the URI",
                     key->label, token->label);
     key->extractable = get_bool(token, session, key->handle, CKA_EXTRACTABLE);
     key->sensitive = get_bool(token, session, key->handle, CKA_SENSITIVE);
@@ -478,6 +480,12 @@ static CK_RV sign_once(struct token_key *key, CK_SESSION_HANDLE session, struct 
     rv = TOKEN_CALL(module, C_SignInit, session, &mechanism, key->handle);
     if (rv != CKR_OK)
         return rv;
+    if (key->always_authenticate) {
+        *ret_call = "C_Login for one signature";
+        rv = token_login_for_operation(key->token, session);
+        if (rv != CKR_OK)
+            return rv;
+    }
     *ret_call = "C_Sign";
     return TOKEN_CALL(module, C_Sign, session, (CK_BYTE *)(uintptr_t)input.data,
                       (CK_ULONG)input.len, out, len);

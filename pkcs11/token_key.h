@@ -28,8 +28,9 @@ struct token_key {
     unsigned bits;
     size_t signature_max; /* octets */
     struct token_mechanism mechanism;
-    EVP_MD *md;      /* NULL for Ed25519 */
-    char label[132]; /* escaped, for messages */
+    bool always_authenticate; /* it wants the PIN before each signature */
+    EVP_MD *md;               /* NULL for Ed25519 */
+    char label[132];          /* escaped, for messages */
     uint8_t id[64];
     size_t id_len;
     /* 0, 1, or -1 when the token does not tell */

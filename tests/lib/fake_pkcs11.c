@@ -236,6 +236,7 @@ struct fake_session {
     bool busy; /* a call is using it: a second one is a race */
     bool finding;
     bool signing;
+    bool shown; /* the PIN, for the operation that has begun */
     CK_MECHANISM_TYPE mechanism;
     unsigned sign_key;
     CK_OBJECT_HANDLE found[2 * KEYS_MAX];
@@ -265,6 +266,7 @@ enum counter {
     COUNT_LOGIN,
     COUNT_LOGIN_BAD,
     COUNT_LOGIN_AFTER_BAD,
+    COUNT_LOGIN_AGAIN, /* with CKU_CONTEXT_SPECIFIC */
     COUNT_SESSIONS_OPEN,
     COUNT_SESSIONS_PEAK,
     COUNT_SIGN,
@@ -274,8 +276,8 @@ enum counter {
     COUNTERS = COUNT_NAMED + FN_COUNT
 };
 static const char *const counter_names[COUNT_NAMED] = {
-    "initialize", "login",    "login_bad", "login_after_bad", "sessions_open", "sessions_peak",
-    "sign",       "fork_use", "race",
+    "initialize",    "login",         "login_bad", "login_after_bad", "login_again",
+    "sessions_open", "sessions_peak", "sign",      "fork_use",        "race",
 };
 enum { COUNTER_LINE = 48, COUNTER_NAME = 26 };
 
@@ -1048,10 +1050,30 @@ static CK_RV fake_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
     CALL(FN_C_GetSessionInfo, do_session_info(handle, info));
 }
 
-static CK_RV do_login(CK_SESSION_HANDLE handle, const unsigned char *pin, CK_ULONG len)
+/* CKU_CONTEXT_SPECIFIC: for one operation of a key with CKA_ALWAYS_AUTHENTICATE. */
+static CK_RV do_show_pin(struct fake_session *session, const unsigned char *pin, CK_ULONG len)
 {
-    const struct fake_session *session = find_session(handle);
+    counter_add(COUNT_LOGIN_AGAIN);
+    if (!session->signing)
+        return CKR_OPERATION_NOT_INITIALIZED;
+    if (fake.bad_pin[session->token])
+        counter_add(COUNT_LOGIN_AFTER_BAD);
+    if (len != strlen(fake.config.pin) || memcmp(pin, fake.config.pin, len) != 0) {
+        counter_add(COUNT_LOGIN_BAD);
+        fake.bad_pin[session->token] = true;
+        return CKR_PIN_INCORRECT;
+    }
+    session->shown = true;
+    return CKR_OK;
+}
 
+static CK_RV do_login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, const unsigned char *pin,
+                      CK_ULONG len)
+{
+    struct fake_session *session = find_session(handle);
+
+    if (session && user == CKU_CONTEXT_SPECIFIC)
+        return do_show_pin(session, pin, len);
     counter_add(COUNT_LOGIN);
     if (!session)
         return CKR_SESSION_HANDLE_INVALID;
@@ -1074,8 +1096,7 @@ static CK_RV do_login(CK_SESSION_HANDLE handle, const unsigned char *pin, CK_ULO
 static CK_RV fake_login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, unsigned char *pin,
                         CK_ULONG len)
 {
-    (void)user;
-    CALL(FN_C_Login, do_login(handle, pin, len));
+    CALL(FN_C_Login, do_login(handle, user, pin, len));
 }
 
 static CK_RV do_logout(CK_SESSION_HANDLE handle)
@@ -1494,6 +1515,7 @@ static CK_RV do_sign_init(CK_SESSION_HANDLE handle, const CK_MECHANISM *mechanis
     if (!has_good_parameter(mechanism))
         return CKR_MECHANISM_PARAM_INVALID;
     session->signing = true;
+    session->shown = false;
     session->mechanism = mechanism->mechanism;
     session->sign_key = key;
     return CKR_OK;
@@ -1585,6 +1607,8 @@ static CK_RV do_sign(CK_SESSION_HANDLE handle, const uint8_t *data, CK_ULONG dat
     if (!session->signing || session->sign_key >= fake.config.key_count)
         return CKR_OPERATION_NOT_INITIALIZED;
     session->signing = false;
+    if (fake.config.key[session->sign_key].always_authenticate && !session->shown)
+        return CKR_USER_NOT_LOGGED_IN;
     session->busy = true;
     mechanism = session->mechanism;
     key = fake.config.key[session->sign_key].key;

@@ -806,10 +806,18 @@ static void test_key_errors(void **state)
     must_fail(fixture, LEAFD_CONFIG, "\"02ab\"");
     control("key = label=ca id=01 file=%s flags=no-sign", all.key_path[KEY_P256]);
     must_fail(fixture, LEAFD_CONFIG, "CKA_SIGN");
-    control("key = label=ca id=01 file=%s flags=always-authenticate", all.key_path[KEY_P256]);
-    must_fail(fixture, LEAFD_CONFIG, "CKA_ALWAYS_AUTHENTICATE");
     simple(fixture, KEY_P256, "no_mechanism = CKM_ECDSA CKM_ECDSA_SHA256");
     must_fail(fixture, LEAFD_CONFIG, "CKM_ECDSA");
+}
+
+static void test_pin_for_each_signature_is_missing(void **state)
+{
+    struct fixture *fixture = *state;
+
+    set_ca(fixture, KEY_P256);
+    control("login_required = no\nkey = label=ca id=01 file=%s flags=always-authenticate",
+            all.key_path[KEY_P256]);
+    must_fail(fixture, LEAFD_CONFIG, "CKA_ALWAYS_AUTHENTICATE");
 }
 
 static void test_key_is_not_the_certificates(void **state)
@@ -1118,6 +1126,35 @@ static void test_renumbered_slots(void **state)
     fixture->backend = NULL;
     must_open(fixture);
     must_sign(fixture, 2);
+}
+
+/* The PIN is shown for each signature, also after a recovery; once it is wrong it is shown once. */
+static void test_pin_for_each_signature(void **state)
+{
+    struct fixture *fixture = *state;
+    unsigned long bad;
+
+    set_ca(fixture, KEY_P256);
+    set_pin(fixture, "1234");
+    control("key = label=ca id=01 file=%s flags=always-authenticate", all.key_path[KEY_P256]);
+    must_open(fixture);
+    assert_int_equal(counter("login_again"), 1); /* the challenge */
+    must_sign(fixture, 3);
+    assert_int_equal(sign_together(fixture, 4, 5), 0);
+    assert_int_equal(counter("login_again"), 24);
+    assert_int_equal(counter("login"), 1);
+    assert_int_equal(backend_renew(fixture->backend, RUNG_TOKEN, &fixture->why), LEAFD_OK);
+    must_sign(fixture, 1);
+    assert_int_equal(counter("login"), 2);
+
+    bad = counter("login_bad");
+    control("pin = 77\nkey = label=ca id=01 file=%s flags=always-authenticate",
+            all.key_path[KEY_P256]);
+    assert_int_equal(sign_together(fixture, 4, 5), 20);
+    assert_int_equal(counter("login_bad"), bad + 1);
+    assert_int_equal(backend_renew(fixture->backend, RUNG_TOKEN, &fixture->why), LEAFD_PIN);
+    assert_int_equal(counter("login_bad"), bad + 1);
+    assert_int_equal(counter("login_after_bad"), 0);
 }
 
 /* The handle that was the CA's names another key now: the verification tells. */
@@ -1612,6 +1649,7 @@ int main(void)
         TEST(test_module_errors),
         TEST(test_token_errors),
         TEST(test_key_errors),
+        TEST(test_pin_for_each_signature_is_missing),
         TEST(test_key_is_not_the_certificates),
         TEST(test_uri_errors_come_first),
         TEST(test_wrong_pin_is_tried_once),
@@ -1640,6 +1678,7 @@ int main(void)
         TEST(test_ca_make),
         TEST(test_ca_make_undone),
         TEST(test_softhsm),
+        TEST(test_pin_for_each_signature), /* the last: this process never sends that PIN again */
     };
 
     log_init("test", LOG_LEVEL_ERROR);
