@@ -3,20 +3,22 @@
 
 #include "pkcs11/pin_refusals.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { REFUSALS_MAX = 16, MAC_LEN = 32, TEXT_MAX = 512 };
+enum { REFUSALS_MAX = 16, MAC_LEN = 32, TEXT_MAX = 512, TURN_MS = 5 };
 
 /* What the memory holds. The lock is robust: a process that dies at its try gives it back. */
 struct refusals {
@@ -113,16 +115,15 @@ static struct refusals *refusals_get(void)
     return own_is_good ? &own : NULL;
 }
 
+/* Asks again and again: somebody else's login takes milliseconds and is rare, and a wait with a
+ * deadline that takes a dead owner's lock is nothing that ThreadSanitizer knows. */
 static bool refusals_lock(struct refusals *refusals, int64_t wait_ms)
 {
-    struct timespec until;
+    int64_t until_ms = clock_mono_ms() + wait_ms;
     int error;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += wait_ms % 1000 * 1000000;
-    until.tv_sec += wait_ms / 1000 + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    error = pthread_mutex_clocklock(&refusals->lock, CLOCK_MONOTONIC, &until);
+    while ((error = pthread_mutex_trylock(&refusals->lock)) == EBUSY && clock_mono_ms() < until_ms)
+        (void)poll(NULL, 0, TURN_MS);
     if (error == EOWNERDEAD)
         error = pthread_mutex_consistent(&refusals->lock);
     return error == 0;
