@@ -2,6 +2,7 @@
 #include "pkcs11/ca_certificate.h"
 
 #include "base/clock.h"
+#include "der/pem.h"
 #include "pkcs11/provider.h"
 
 #include <openssl/bn.h>
@@ -261,32 +262,28 @@ enum leafd_err ca_certificate_check_cn(const char *cn, struct why *why)
     return LEAFD_OK;
 }
 
-/* What was written to `bio`, which is freed; `good`: all of it could be. */
-static enum leafd_err pem_of(BIO *bio, bool good, struct bytes *ret)
+/* Takes the DER that OpenSSL has written, `len` octets; less than 1: it could not. */
+static enum leafd_err pem_take(const char *label, unsigned char *der, int len, struct bytes *ret)
 {
-    enum leafd_err err = LEAFD_NOMEM;
-    char *data;
-    long len;
+    enum leafd_err err =
+        len > 0 ? pem_new(label, (struct bytes){der, (size_t)len}, ret) : LEAFD_NOMEM;
 
-    if (good) {
-        len = BIO_get_mem_data(bio, &data);
-        *ret = bytes_copy((struct bytes){(uint8_t *)data, (size_t)len});
-        err = ret->data ? LEAFD_OK : LEAFD_NOMEM;
-    }
-    BIO_free(bio);
+    OPENSSL_free(der);
     return err;
 }
 
 enum leafd_err ca_certificate_pem(X509 *cert, struct bytes *ret)
 {
-    BIO *bio = BIO_new(BIO_s_mem());
+    unsigned char *der = NULL;
+    int len = i2d_X509(cert, &der);
 
-    return pem_of(bio, bio && PEM_write_bio_X509(bio, cert) == 1, ret);
+    return pem_take(PEM_STRING_X509, der, len, ret);
 }
 
 enum leafd_err ca_certificate_request_pem(X509_REQ *request, struct bytes *ret)
 {
-    BIO *bio = BIO_new(BIO_s_mem());
+    unsigned char *der = NULL;
+    int len = i2d_X509_REQ(request, &der);
 
-    return pem_of(bio, bio && PEM_write_bio_X509_REQ(bio, request) == 1, ret);
+    return pem_take(PEM_STRING_X509_REQ, der, len, ret);
 }

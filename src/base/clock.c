@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <time.h>
 
 static int64_t read_us(clockid_t clock)
@@ -39,4 +41,15 @@ int64_t clock_mono_ms_of_real(int64_t real_ns)
     int64_t age_us = read_us(CLOCK_REALTIME) - real_ns / 1000;
 
     return (clock_mono_us() - (age_us > 0 ? age_us : 0)) / 1000;
+}
+
+const char *clock_text(int64_t sec, char out[static CLOCK_TEXT_SIZE])
+{
+    time_t when = (time_t)sec;
+    struct tm parts;
+
+    if (!gmtime_r(&when, &parts) ||
+        strftime(out, CLOCK_TEXT_SIZE, "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
+        snprintf(out, CLOCK_TEXT_SIZE, "%" PRId64, sec);
+    return out;
 }

@@ -9,6 +9,7 @@
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_file.h"
 #include "ctl/ctl_output.h"
+#include "der/pem.h"
 #include "pkcs11/ca_crl.h"
 #include "policy/ca_files.h"
 #include "policy/crl.h"
@@ -59,29 +60,12 @@ static enum leafd_err make_in_child(const struct ctl_child *child, const void *a
 
 /* ---- the file ---- */
 
-/* The DER as PEM; the caller frees data with free(). */
-static enum leafd_err pem_of(struct bytes der, struct bytes *ret)
-{
-    BIO *bio = BIO_new(BIO_s_mem());
-    enum leafd_err err = LEAFD_NOMEM;
-    char *text = NULL;
-    long len;
-
-    if (bio && PEM_write_bio(bio, PEM_STRING_X509_CRL, "", der.data, (long)der.len) > 0) {
-        len = BIO_get_mem_data(bio, &text);
-        *ret = bytes_copy((struct bytes){(const uint8_t *)text, (size_t)len});
-        err = ret->data ? LEAFD_OK : LEAFD_NOMEM;
-    }
-    BIO_free(bio);
-    return err;
-}
-
 /* `file` is that of `path`, or none for standard output. */
 static enum leafd_err keep(const struct wish *wish, const struct new_file *file, const char *path,
                            struct bytes der, struct why *why)
 {
     struct bytes pem = {NULL, 0};
-    enum leafd_err err = wish->pem ? pem_of(der, &pem) : LEAFD_OK;
+    enum leafd_err err = wish->pem ? pem_new(PEM_STRING_X509_CRL, der, &pem) : LEAFD_OK;
     struct bytes content = wish->pem ? pem : der;
 
     if (err == LEAFD_OK && file->path)
@@ -97,12 +81,12 @@ static enum leafd_err keep(const struct wish *wish, const struct new_file *file,
 static int tell(const struct ctl *ctl, const char *path, const struct crl *crl)
 {
     struct json json = JSON_EMPTY;
-    char text[CTL_TIME_SIZE];
+    char text[CLOCK_TEXT_SIZE];
 
     if (!ctl->json) {
         ctl_print_row("CRL", path);
-        ctl_print_row("  this update", ctl_time(crl->this_update, text));
-        ctl_print_row("  next update", ctl_time(crl->next_update, text));
+        ctl_print_row("  this update", clock_text(crl->this_update, text));
+        ctl_print_row("  next update", clock_text(crl->next_update, text));
         snprintf(text, sizeof(text), "%" PRIu64, crl->number);
         ctl_print_row("  number", text);
         return ctl_flushed(CTL_OK);

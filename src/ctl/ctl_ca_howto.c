@@ -92,7 +92,7 @@ static const char systems[] =
 enum leafd_err ca_howto_make(const struct ca *ca, const struct cert_list *list, struct bytes *ret,
                              struct why *why)
 {
-    char fingerprint[FINGERPRINT_SIZE], end[CTL_TIME_SIZE];
+    char fingerprint[FINGERPRINT_SIZE], end[CLOCK_TEXT_SIZE];
     char *text = NULL;
     size_t len = 0;
     FILE *out;
@@ -105,7 +105,7 @@ enum leafd_err ca_howto_make(const struct ca *ca, const struct cert_list *list, 
     if (!out)
         return LEAFD_NOMEM;
     put_head(out, list, fingerprint,
-             ctl_time(is_alone ? ca->own_not_after : ca->root_not_after, end));
+             clock_text(is_alone ? ca->own_not_after : ca->root_not_after, end));
     fputs(systems, out);
     if (fclose(out) != 0) {
         free(text);

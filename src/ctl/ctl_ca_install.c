@@ -21,8 +21,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CA_FILE_MAX = 1 << 20 };
-
 /* What was given: for the child, and what it is called in messages. */
 struct given {
     struct bytes text;
@@ -37,16 +35,16 @@ static enum leafd_err check_dates(const struct ca *ca, struct why *why)
     bool is_own = now > ca->not_after ? ca->not_after == ca->own_not_after
                                       : ca->not_before == ca->own_not_before;
     const char *whose = is_own ? "the CA" : "an issuer of the CA";
-    char time[CTL_TIME_SIZE];
+    char time[CLOCK_TEXT_SIZE];
 
     if (now > ca->not_after)
         return fail(why, LEAFD_CONFIG, "%s has expired on %s: have it signed anew", whose,
-                    ctl_time(ca->not_after, time));
+                    clock_text(ca->not_after, time));
     if (now < ca->not_before)
         return fail(why, LEAFD_CONFIG,
                     "%s is not valid before %s: wait until then, or correct the clock here or "
                     "where it was signed",
-                    whose, ctl_time(ca->not_before, time));
+                    whose, clock_text(ca->not_before, time));
     return LEAFD_OK;
 }
 
@@ -185,7 +183,7 @@ static enum leafd_err place(const struct ctl *ctl, const char *path, const struc
 
     if (access(path, F_OK) == -1)
         return new_file_keep(file, pem, path, why);
-    err = bytes_read_file(path, CA_FILE_MAX, &former, why);
+    err = bytes_read_file(path, CERT_LIST_FILE_MAX, &former, why);
     if (err == LEAFD_OK)
         err = replace(ctl, path, file, former, pem, ret, why);
     free((void *)(uintptr_t)former.data);
@@ -226,8 +224,8 @@ static enum leafd_err given_read(const char *file, struct given *ret, struct why
     bool is_stdin = strcmp(file, "-") == 0;
 
     ret->name = is_stdin ? "standard input" : file;
-    return is_stdin ? bytes_read_fd(STDIN_FILENO, ret->name, CA_FILE_MAX, &ret->text, why)
-                    : bytes_read_file(file, CA_FILE_MAX, &ret->text, why);
+    return is_stdin ? bytes_read_fd(STDIN_FILENO, ret->name, CERT_LIST_FILE_MAX, &ret->text, why)
+                    : bytes_read_file(file, CERT_LIST_FILE_MAX, &ret->text, why);
 }
 
 static enum leafd_err install(const struct ctl *ctl, const struct conf *conf, struct bytes *ret_pem,

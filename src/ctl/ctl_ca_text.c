@@ -6,23 +6,19 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "ctl/ctl_output.h"
+#include "policy/cert_list.h"
 
-#include <openssl/x509.h>
 #include <stdio.h>
 
-/* The subject as one line (RFC 2253, escaped). */
+/* The subject as one line. */
 static const char *subject_text(const struct ca *ca, char *out, size_t size)
 {
     const unsigned char *at = ca->subject.data;
     X509_NAME *name = d2i_X509_NAME(NULL, &at, (long)ca->subject.len);
-    BIO *bio = BIO_new(BIO_s_mem());
-    int len = 0;
 
     out[0] = '\0';
-    if (name && bio && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0)
-        len = BIO_read(bio, out, (int)size - 1);
-    out[len > 0 ? len : 0] = '\0';
-    BIO_free(bio);
+    if (name)
+        cert_name_text(name, out, size);
     X509_NAME_free(name);
     return out;
 }
@@ -61,7 +57,7 @@ static void texts_of(const struct ca *ca, struct ca_texts *ret)
 void ctl_ca_write(const struct ca *ca, const char *file, struct json *json)
 {
     struct ca_texts texts;
-    char time[CTL_TIME_SIZE];
+    char time[CLOCK_TEXT_SIZE];
 
     texts_of(ca, &texts);
     json_object_begin(json, NULL);
@@ -82,7 +78,7 @@ void ctl_ca_print(const struct ca *ca, const char *file)
 {
     int64_t now = clock_wall_sec();
     struct ca_texts texts;
-    char time[CTL_TIME_SIZE];
+    char time[CLOCK_TEXT_SIZE];
 
     texts_of(ca, &texts);
     ctl_print_row("Certificate", file);
@@ -90,8 +86,8 @@ void ctl_ca_print(const struct ca *ca, const char *file)
     ctl_print_row("  key type", texts.key);
     ctl_print_row("  signs with", sig_algorithm_name(ca->algorithm));
     ctl_print_row("  key id", texts.key_id);
-    ctl_print_row("  not before", ctl_time(ca->own_not_before, time));
-    ctl_print_row("  not after", ctl_time(ca->own_not_after, time));
+    ctl_print_row("  not before", clock_text(ca->own_not_before, time));
+    ctl_print_row("  not after", clock_text(ca->own_not_after, time));
     ctl_print_row("  SHA-256", texts.fingerprint);
     if (now > ca->own_not_after)
         puts("  This CA has expired: leafd refuses to issue with it.");
@@ -103,7 +99,7 @@ void ctl_ca_print(const struct ca *ca, const char *file)
         puts("  An issuer of this CA is not valid yet.");
     else if (ca->not_after < ca->own_not_after)
         printf("  No leaf is valid beyond %s, when an issuer of this CA expires.\n",
-               ctl_time(ca->not_after, time));
+               clock_text(ca->not_after, time));
     if (ca->key_type == KEY_TYPE_ED25519)
         puts("  WARNING: no browser takes leaves that an Ed25519 key has signed.");
     if (ca->key_id_was_missing)

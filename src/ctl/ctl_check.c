@@ -172,21 +172,21 @@ static void find_in_ca(struct findings *to, const struct ca *ca, const char *fil
                      : now < ca->not_before ? ca->not_before > ca->own_not_before
                                             : ca->not_after < ca->own_not_after;
     const char *whose = by_issuer ? "has an issuer that " : "";
-    char time[CTL_TIME_SIZE];
+    char time[CLOCK_TEXT_SIZE];
 
     if (now > ca->not_after)
         find(to, false, "%s %shas expired on %s: leafd would start and refuse to issue", file,
-             whose, ctl_time(ca->not_after, time));
+             whose, clock_text(ca->not_after, time));
     else if (now < ca->not_before)
         find(to, false, "%s %sis not valid before %s: leafd would start and refuse to issue", file,
-             whose, ctl_time(ca->not_before, time));
+             whose, clock_text(ca->not_before, time));
     else if (ca->not_after - now < (int64_t)30 * 86400)
         find(to, false, "%s %sexpires on %s: no leaf is valid for longer", file, whose,
-             ctl_time(ca->not_after, time));
+             clock_text(ca->not_after, time));
     if (now > ca->root_not_after)
         find(to, false,
              "%s: the root in it has expired on %s; clients with a newer one do not mind", file,
-             ctl_time(ca->root_not_after, time));
+             clock_text(ca->root_not_after, time));
     if (ca->key_id_was_missing)
         find(to, false, "%s has no subject key identifier", file);
     if (ca->key_type == KEY_TYPE_ED25519)

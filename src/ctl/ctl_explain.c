@@ -207,15 +207,15 @@ static int print_plan(const struct ctl *ctl, const struct plan *plan,
 {
     char text[512];
     char name[NAME_SIZE];
-    char time[CTL_TIME_SIZE];
+    char time[CLOCK_TEXT_SIZE];
 
     ctl_print_row_bytes("Host", bytes_of(ctl->host));
     ctl_print_row("Verdict", verdict_text(&plan->verdict, text, sizeof(text)));
     ctl_print_row("Profile", profile_name(plan->profile));
     ctl_print_row("CA", ca_text(plan));
     ctl_print_row("Key type", key_text(plan));
-    ctl_print_row("Not before", ctl_time(plan->not_before, time));
-    ctl_print_row("Not after", ctl_time(plan->not_after, time));
+    ctl_print_row("Not before", clock_text(plan->not_before, time));
+    ctl_print_row("Not after", clock_text(plan->not_after, time));
     for (size_t i = 0; i < names->count; i++)
         ctl_print_row(i == 0 ? "Names" : "", name_text(names->name[i], name, sizeof(name)));
     print_sentences(sentences);
@@ -239,7 +239,7 @@ static int write_plan(const struct ctl *ctl, const struct plan *plan,
 {
     struct json json = JSON_EMPTY;
     char name[NAME_SIZE];
-    char time[CTL_TIME_SIZE];
+    char time[CLOCK_TEXT_SIZE];
 
     json_object_begin(&json, NULL);
     json_string(&json, "host", ctl->host);

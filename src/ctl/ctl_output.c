@@ -109,23 +109,13 @@ void ctl_print_row_bytes(const char *name, struct bytes value)
     ctl_print_row(name, bytes_escape(value, text, sizeof(text)));
 }
 
-const char *ctl_time(int64_t sec, char out[static CTL_TIME_SIZE])
+const char *ctl_time_json(int64_t sec, char out[static CLOCK_TEXT_SIZE])
 {
     time_t when = (time_t)sec;
     struct tm parts;
 
     if (!gmtime_r(&when, &parts) ||
-        strftime(out, CTL_TIME_SIZE, "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
-        snprintf(out, CTL_TIME_SIZE, "%lld", (long long)sec);
-    return out;
-}
-
-const char *ctl_time_json(int64_t sec, char out[static CTL_TIME_SIZE])
-{
-    time_t when = (time_t)sec;
-    struct tm parts;
-
-    if (!gmtime_r(&when, &parts) || strftime(out, CTL_TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        snprintf(out, CTL_TIME_SIZE, "%lld", (long long)sec);
+        strftime(out, CLOCK_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
+        snprintf(out, CLOCK_TEXT_SIZE, "%lld", (long long)sec);
     return out;
 }

@@ -4,12 +4,11 @@
  * Threads: one. */
 #pragma once
 
+#include "base/clock.h"
 #include "base/json_writer.h"
 
 #include <stdint.h>
 #include <stdio.h>
-
-enum { CTL_TIME_SIZE = 32 };
 
 /* "leafctl: SENTENCE" on standard error; the exit codes for `return`. The sentence's foreign parts
  * are escaped once more, so that nothing reaches a terminal raw. */
@@ -30,6 +29,5 @@ int ctl_flushed(int code);
 void ctl_print_row(const char *name, const char *value);
 void ctl_print_row_bytes(const char *name, struct bytes value);
 
-/* "2026-11-21 06:53:00 UTC"; RFC 3339 for JSON: "2026-11-21T06:53:00Z". */
-const char *ctl_time(int64_t sec, char out[static CTL_TIME_SIZE]);
-const char *ctl_time_json(int64_t sec, char out[static CTL_TIME_SIZE]);
+/* RFC 3339, for JSON: "2026-11-21T06:53:00Z"; clock_text() is for people. */
+const char *ctl_time_json(int64_t sec, char out[static CLOCK_TEXT_SIZE]);

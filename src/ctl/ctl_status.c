@@ -200,15 +200,15 @@ static void print_keys(const struct ctl_json *json)
 static void print_crl(const struct ctl_json *json)
 {
     const struct ctl_json_value *crl = ctl_json_get(json, 0, "crl");
-    char text[CTL_TIME_SIZE + 16];
-    char time[CTL_TIME_SIZE];
+    char text[CLOCK_TEXT_SIZE + 16];
+    char time[CLOCK_TEXT_SIZE];
     uint64_t next;
 
     if (!crl)
         return;
     next = number_of(ctl_json_get(json, index_of(json, crl), "next_update_sec"));
     if (next)
-        snprintf(text, sizeof(text), "until %s", ctl_time((int64_t)next, time));
+        snprintf(text, sizeof(text), "until %s", clock_text((int64_t)next, time));
     ctl_print_row("CRL", next ? text : "none");
     print_text("  attention", ctl_json_get(json, index_of(json, crl), "attention"));
 }

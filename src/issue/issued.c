@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "issue/issued.h"
 
-#include "issue/pem.h"
+#include "der/pem.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

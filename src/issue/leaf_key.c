@@ -5,7 +5,7 @@
 #include "der/der_reader.h"
 #include "der/der_writer.h"
 #include "der/oid.h"
-#include "issue/pem.h"
+#include "der/pem.h"
 #include "policy/leaf_type.h"
 
 #include <openssl/bn.h>

@@ -4,14 +4,13 @@
 #include "policy/cert_list.h"
 
 #include "der/cert_fields.h"
+#include "der/pem.h"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { TEXT_MAX = 1 << 20 };
 
 void cert_list_clear(struct cert_list *list)
 {
@@ -90,7 +89,7 @@ static enum leafd_err read_all(struct cert_list *list, struct bytes text, struct
                    ? list_add(list, text, why)
                    : fail(why, LEAFD_CONFIG,
                           "the CA's file cannot be read: it is neither PEM nor DER");
-    if (text.len > TEXT_MAX)
+    if (text.len > CERT_LIST_FILE_MAX)
         return fail(why, LEAFD_CONFIG, "the CA's file is too large");
     bio = BIO_new_mem_buf(text.data, (int)text.len);
     if (!bio)
@@ -215,40 +214,36 @@ enum leafd_err cert_list_sort(struct cert_list *list, struct why *why)
 
 /* ---- writing ---- */
 
-const char *cert_list_subject(const struct cert_list *list, size_t at, char *out, size_t size)
+const char *cert_name_text(const X509_NAME *name, char *out, size_t size)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     int len = 0;
 
-    if (bio &&
-        X509_NAME_print_ex(bio, X509_get_subject_name(list->cert[at]), 0, XN_FLAG_RFC2253) >= 0)
+    if (bio && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0)
         len = BIO_read(bio, out, (int)size - 1);
     out[len > 0 ? len : 0] = '\0';
     BIO_free(bio);
     return out;
 }
 
+const char *cert_list_subject(const struct cert_list *list, size_t at, char *out, size_t size)
+{
+    return cert_name_text(X509_get_subject_name(list->cert[at]), out, size);
+}
+
 enum leafd_err cert_list_pem(const struct cert_list *list, size_t first, size_t count,
                              struct bytes *ret)
 {
-    BIO *bio = BIO_new(BIO_s_mem());
-    enum leafd_err err = LEAFD_NOMEM;
-    bool good = bio != NULL;
-    struct bytes pem;
-    char *text;
-    long len;
+    size_t size = 1, len = 0;
+    uint8_t *text;
 
-    for (size_t i = first; good && i < first + count; i++)
-        good =
-            PEM_write_bio(bio, PEM_STRING_X509, "", list->der[i].data, (long)list->der[i].len) > 0;
-    len = good ? BIO_get_mem_data(bio, &text) : -1;
-    if (len >= 0) {
-        pem = bytes_copy((struct bytes){(const uint8_t *)text, (size_t)len});
-        if (pem.data) {
-            *ret = pem;
-            err = LEAFD_OK;
-        }
-    }
-    BIO_free(bio);
-    return err;
+    for (size_t i = first; i < first + count; i++)
+        size += pem_size(PEM_STRING_X509, list->der[i].len);
+    text = malloc(size);
+    if (!text)
+        return LEAFD_NOMEM;
+    for (size_t i = first; i < first + count; i++)
+        len += pem_write(PEM_STRING_X509, list->der[i], text + len);
+    *ret = (struct bytes){text, len};
+    return LEAFD_OK;
 }

@@ -8,7 +8,7 @@
 
 #include <openssl/x509.h>
 
-enum { CERT_LIST_MAX = 8 };
+enum { CERT_LIST_MAX = 8, CERT_LIST_FILE_MAX = 1 << 20 /* octets that are read */ };
 
 struct cert_list {
     struct bytes der[CERT_LIST_MAX]; /* heap */
@@ -30,7 +30,9 @@ bool cert_list_is_root(const struct cert_list *list, size_t at);
 /* Puts the one that has issued no other to the front, and each one's issuer behind it.
  * LEAFD_CONFIG: they are not one path; the sentence names one that does not belong. */
 LEAFD_CHECKED enum leafd_err cert_list_sort(struct cert_list *list, struct why *why);
-/* The subject of number `at` as one line (RFC 2253, escaped); returns `out`. */
+/* A name as one line (RFC 2253, escaped), cut to `size`; returns `out`. */
+const char *cert_name_text(const X509_NAME *name, char *out, size_t size);
+/* The subject of number `at` in that form. */
 const char *cert_list_subject(const struct cert_list *list, size_t at, char *out, size_t size);
 /* `count` of them from number `first` on as one PEM text. free(ret->data). */
 LEAFD_CHECKED enum leafd_err cert_list_pem(const struct cert_list *list, size_t first, size_t count,

@@ -3,6 +3,7 @@
 
 #include "policy/crl.h"
 
+#include "base/clock.h"
 #include "der/der_reader.h"
 #include "der/der_time.h"
 #include "der/oid.h"
@@ -193,20 +194,10 @@ bool crl_conf_needs_care(const struct conf *conf, const struct ca *ca, struct wh
     return false;
 }
 
-static const char *date_text(int64_t sec, char *out, size_t size)
-{
-    time_t time = (time_t)sec;
-    struct tm tm;
-
-    if (!gmtime_r(&time, &tm) || strftime(out, size, "%Y-%m-%d %H:%M:%S UTC", &tm) == 0)
-        snprintf(out, size, "%lld", (long long)sec);
-    return out;
-}
-
 bool crl_needs_care(const struct crl *crl, int64_t now_sec, struct why *why)
 {
     int64_t ahead = (crl->next_update - crl->this_update) / 4;
-    char date[32];
+    char date[CLOCK_TEXT_SIZE];
 
     if (ahead > WEEK_SEC)
         ahead = WEEK_SEC;
@@ -214,17 +205,17 @@ bool crl_needs_care(const struct crl *crl, int64_t now_sec, struct why *why)
         (void)fail(why, LEAFD_REFUSED,
                    "the CRL has expired on %s: clients that check revocation refuse every leaf; "
                    "leafctl ca crl makes a new one",
-                   date_text(crl->next_update, date, sizeof(date)));
+                   clock_text(crl->next_update, date));
         return true;
     }
     if (now_sec < crl->this_update) {
         (void)fail(why, LEAFD_REFUSED, "the CRL is not valid before %s; is the clock right?",
-                   date_text(crl->this_update, date, sizeof(date)));
+                   clock_text(crl->this_update, date));
         return true;
     }
     if (crl->next_update - now_sec <= ahead) {
         (void)fail(why, LEAFD_REFUSED, "the CRL expires on %s; leafctl ca crl makes a new one",
-                   date_text(crl->next_update, date, sizeof(date)));
+                   clock_text(crl->next_update, date));
         return true;
     }
     return false;

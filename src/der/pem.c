@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "issue/pem.h"
+#include "der/pem.h"
 
 #include <openssl/evp.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { LINE_OCTETS = 48, LINE_CHARS = 64 };
@@ -44,6 +45,16 @@ size_t pem_write(const char *label, struct bytes der, uint8_t *out)
         *at++ = '\n';
     }
     return (size_t)(put_frame(at, end, label) - out);
+}
+
+enum leafd_err pem_new(const char *label, struct bytes der, struct bytes *ret)
+{
+    uint8_t *text = malloc(pem_size(label, der.len) + 1);
+
+    if (!text)
+        return LEAFD_NOMEM;
+    *ret = (struct bytes){text, pem_write(label, der, text)};
+    return LEAFD_OK;
 }
 
 enum leafd_err pem_read(const char *label, struct bytes pem, uint8_t *out, size_t size,
