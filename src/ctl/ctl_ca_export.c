@@ -9,12 +9,12 @@
 #include "ctl/ctl_file.h"
 #include "ctl/ctl_mobileconfig.h"
 #include "ctl/ctl_output.h"
+#include "policy/ca_files.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { CA_FILE_MAX = 1 << 20 };
 enum form { FORM_PEM, FORM_DER, FORM_MOBILECONFIG, FORM_TEXT, FORM_COUNT };
 
 /* The CA's file, read and checked. */
@@ -50,10 +50,10 @@ static enum leafd_err from_read(const struct conf *conf, struct from *ret, struc
 {
     const char *path = conf->ca[0].certificate;
     struct bytes text;
-    enum leafd_err err = bytes_read_file(path, CA_FILE_MAX, &text, why);
+    enum leafd_err err = ca_file_text(path, &text, why);
 
     if (err != LEAFD_OK)
-        return fail_in(why, err, "ca.certificate");
+        return err;
     err = ca_read(text, 0, false, &ret->ca, why);
     if (err == LEAFD_OK) {
         err = cert_list_read(text, &ret->list, why);

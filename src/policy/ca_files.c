@@ -3,10 +3,10 @@
 
 #include "policy/ca_files.h"
 
+#include "policy/cert_list.h"
+
 #include <stdlib.h>
 #include <unistd.h>
-
-enum { CA_FILE_MAX = 1 << 20 };
 
 enum leafd_err ca_of_text(const struct conf *conf, struct bytes text, uint16_t id, struct ca **ret,
                           struct why *why)
@@ -24,27 +24,43 @@ enum leafd_err ca_of_text(const struct conf *conf, struct bytes text, uint16_t i
     return err;
 }
 
-/* What is wrong here is in the operator's hands, at the start as much as later: LEAFD_CONFIG. */
-static enum leafd_err ca_of_file(const struct conf *conf, const struct conf_ca *from, uint16_t id,
-                                 const struct ca **ret, struct why *why)
+enum leafd_err ca_file_text(const char *path, struct bytes *ret, struct why *why)
 {
-    struct bytes file;
-    struct ca *ca;
-    enum leafd_err err = bytes_read_file(from->certificate, CA_FILE_MAX, &file, why);
+    enum leafd_err err = bytes_read_file(path, CERT_LIST_FILE_MAX, ret, why);
 
-    if (err == LEAFD_NOMEM)
+    if (err == LEAFD_OK || err == LEAFD_NOMEM)
         return err;
-    if (err != LEAFD_OK && access(from->certificate, F_OK) == -1)
+    if (access(path, F_OK) == -1)
         return fail(why, LEAFD_CONFIG,
                     "ca.certificate: %s is not there; leafctl ca init makes a CA in the token, and "
                     "leafctl ca install takes the certificate of one that it has",
-                    from->certificate);
+                    path);
+    return fail_in(why, LEAFD_CONFIG, "ca.certificate");
+}
+
+static enum leafd_err untrusted_text(const char *path, struct bytes *ret, struct why *why)
+{
+    enum leafd_err err = bytes_read_file(path, CERT_LIST_FILE_MAX, ret, why);
+
+    if (err == LEAFD_OK || err == LEAFD_NOMEM)
+        return err;
+    return fail_in(why, LEAFD_CONFIG, "untrusted_ca.certificate");
+}
+
+static enum leafd_err ca_of_file(const struct conf *conf, const char *path, uint16_t id,
+                                 const struct ca **ret, struct why *why)
+{
+    struct bytes text;
+    struct ca *ca;
+    enum leafd_err err =
+        id == CA_ID_UNTRUSTED ? untrusted_text(path, &text, why) : ca_file_text(path, &text, why);
+
     if (err != LEAFD_OK)
-        return fail_in(why, LEAFD_CONFIG, "ca.certificate");
-    err = ca_of_text(conf, file, id, &ca, why);
-    free((void *)(uintptr_t)file.data);
+        return err;
+    err = ca_of_text(conf, text, id, &ca, why);
+    free((void *)(uintptr_t)text.data);
     if (err != LEAFD_OK)
-        return fail_in(why, err, "%s", from->certificate);
+        return fail_in(why, err, "%s", path);
     *ret = ca;
     return LEAFD_OK;
 }
@@ -57,9 +73,9 @@ enum leafd_err ca_files_read(const struct conf *conf, struct ca_set **ret, struc
     enum leafd_err err = LEAFD_OK;
 
     for (size_t i = 0; err == LEAFD_OK && i < conf->ca_count; i++)
-        err = ca_of_file(conf, &conf->ca[i], (uint16_t)i, &cas[i], why);
+        err = ca_of_file(conf, conf->ca[i].certificate, (uint16_t)i, &cas[i], why);
     if (err == LEAFD_OK && conf->untrusted == CONF_UNTRUSTED_FILE)
-        err = ca_of_file(conf, &conf->untrusted_ca, CA_ID_UNTRUSTED, &untrusted, why);
+        err = ca_of_file(conf, conf->untrusted_ca.certificate, CA_ID_UNTRUSTED, &untrusted, why);
     if (err == LEAFD_OK) {
         set = ca_set_new(cas, conf->ca_count, untrusted);
         err = set ? LEAFD_OK : LEAFD_NOMEM;

@@ -396,6 +396,8 @@ def test_export_of_a_root(config_of, folder, ca):
     for words in (["--format", "p12"], ["--root", "--chain"], ["--format", "text", "--chain"]):
         assert leafctl(config, folder, "ca", "export", *words).returncode == 2, words
     assert leafctl(config, folder, "--json", "ca", "export").returncode == 2
+    done = leafctl(config, folder, "-o", "ca.certificate=none.pem", "ca", "export")
+    assert done.returncode == 1 and "leafctl ca init" in done.stderr
 
 
 def test_only_files_are_replaced(config_of, folder, ca):

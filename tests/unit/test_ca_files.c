@@ -120,6 +120,10 @@ static void what_is_wrong_with_a_file_is_said(void **state)
     expect_refused(world, "larger than");
     world->conf.ca[1].certificate = world->folder;
     expect_refused(world, "ca.certificate");
+    world->conf.ca_count = 1;
+    world->conf.untrusted = CONF_UNTRUSTED_FILE;
+    world->conf.untrusted_ca.certificate = world->folder;
+    expect_refused(world, "untrusted_ca.certificate");
 }
 
 static void the_padding_is_for_rsa_keys(void **state)
