@@ -361,6 +361,12 @@ enum leafd_err backend_check(struct backend *backend, struct why *why)
     return backend->ops->check(backend, why);
 }
 
+void backend_keep_alive(struct backend *backend)
+{
+    if (backend->ops->keep_alive)
+        backend->ops->keep_alive(backend);
+}
+
 void backend_count(struct backend *backend, struct backend_counters *ret)
 {
     *ret = (struct backend_counters){0};

@@ -61,6 +61,8 @@ void backend_lane_close(struct backend_lane *lane); /* NULL is fine */
 LEAFD_CHECKED enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index,
                                                struct bytes tbs, uint8_t *out, size_t size,
                                                size_t *ret_len, struct why *why);
+/* Uses what the token might close for want of use; beside lanes that sign. */
+void backend_keep_alive(struct backend *backend);
 /* Is the token still there (C_GetTokenInfo or C_GetSessionInfo)? */
 LEAFD_CHECKED enum leafd_err backend_check(struct backend *backend, struct why *why);
 void backend_count(struct backend *backend, struct backend_counters *ret);

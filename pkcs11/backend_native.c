@@ -205,6 +205,14 @@ static enum leafd_err native_check(struct backend *backend, struct why *why)
     return LEAFD_OK;
 }
 
+static void native_keep_alive(struct backend *backend)
+{
+    struct native *native = backend->impl;
+
+    for (size_t i = 0; i < native->token_count; i++)
+        session_pool_keep_alive(native->token[i]->pool);
+}
+
 static void native_count(struct backend *backend, struct backend_counters *ret)
 {
     struct native *native = backend->impl;
@@ -246,6 +254,7 @@ const struct backend_ops backend_native_ops = {
     .lanes = native_lanes,
     .sign_failed = provider_sign_failed,
     .check = native_check,
+    .keep_alive = native_keep_alive,
     .count = native_count,
     .report = native_report,
 };

@@ -25,6 +25,8 @@ struct backend_ops {
     /* Why the last signature of this thread failed. */
     enum leafd_err (*sign_failed)(struct why *why);
     enum leafd_err (*check)(struct backend *backend, struct why *why);
+    /* Uses idle sessions; may be NULL. */
+    void (*keep_alive)(struct backend *backend);
     void (*count)(struct backend *backend, struct backend_counters *ret);
     /* What leafctl shows of key `index`; may be NULL. */
     void (*report)(struct backend *backend, size_t index, struct token_key_report *ret);

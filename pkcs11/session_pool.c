@@ -309,6 +309,39 @@ enum leafd_err session_pool_grow(struct session_pool *pool, struct why *why)
     return session_pool_open_count(pool) ? LEAFD_OK : fail_open(why, rv);
 }
 
+/* The idle session that has not been used for longest. */
+static bool take_oldest(struct session_pool *pool, struct session *ret)
+{
+    bool taken;
+
+    pthread_mutex_lock(&pool->lock);
+    taken = pool->idle_count && pool->idle[0].generation == pool->generation;
+    if (taken) {
+        *ret = pool->idle[0];
+        pool->idle_count--;
+        for (unsigned i = 0; i < pool->idle_count; i++)
+            pool->idle[i] = pool->idle[i + 1];
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return taken;
+}
+
+void session_pool_keep_alive(struct session_pool *pool)
+{
+    unsigned count = session_pool_open_count(pool);
+    struct session session;
+
+    while (count-- && take_oldest(pool, &session)) {
+        CK_SESSION_INFO info;
+        CK_RV rv = TOKEN_CALL(pool->module, C_GetSessionInfo, session.handle, &info);
+
+        if (rv == CKR_OK)
+            session_pool_give(pool, session);
+        else
+            session_pool_drop(pool, rv, session);
+    }
+}
+
 unsigned session_pool_limit(struct session_pool *pool)
 {
     unsigned limit;

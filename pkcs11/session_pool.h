@@ -47,6 +47,10 @@ LEAFD_CHECKED enum leafd_err session_pool_replace(struct session_pool *pool, CK_
 /* Gives up a session that failed with `rv`. */
 void session_pool_drop(struct session_pool *pool, CK_RV rv, struct session session);
 
+/* Uses each idle session, so that the token does not close it for that; one that is gone is given
+ * up. */
+void session_pool_keep_alive(struct session_pool *pool);
+
 /* What is known of the limit by now; at least 1. */
 unsigned session_pool_limit(struct session_pool *pool);
 unsigned session_pool_open_count(struct session_pool *pool);

@@ -17,6 +17,7 @@ struct signer_counts {
     _Atomic uint64_t failures; /* in the token, mended or not */
     _Atomic uint64_t refusals;
     _Atomic uint64_t logins;
+    _Atomic uint64_t proofs; /* challenges that an idle token has signed (token.health) */
 };
 
 /* Called on a lane's thread when the token has failed it: the queue is to be paused. */

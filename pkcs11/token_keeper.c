@@ -39,7 +39,8 @@ struct token_keeper {
     int64_t delay_ms;  /* until the next opening */
     bool login_failed; /* in the last one, for another reason than the PIN */
     uint64_t signatures_seen;
-    struct why said; /* why it is not open, as last told */
+    int64_t proof_due_ms; /* when an idle token is to sign a challenge */
+    struct why said;      /* why it is not open, as last told */
 
     pthread_mutex_t say;      /* states are told in their order; taken before `lock` */
     int64_t opening_since_ms; /* under `say`; 0: it is not being opened */
@@ -101,6 +102,7 @@ static void say_ready(struct token_keeper *keeper, bool all)
     keeper->was_ready = true;
     keeper->failures = 0;
     keeper->said.text[0] = '\0';
+    keeper->proof_due_ms = clock_mono_ms() + keeper->token->health_ms;
     pthread_mutex_lock(&keeper->lock);
     keeper->failed = false;
     pthread_mutex_unlock(&keeper->lock);
@@ -272,7 +274,23 @@ static bool wait_for_work(struct token_keeper *keeper, int64_t ms, bool *ret_fai
     return !stop;
 }
 
-/* An open token: is it still good? Signatures since the last look say that it is. */
+/* An open token that nobody has used since the last look: is it still there, and now and then, does
+ * it still sign? */
+static enum leafd_err look_closer(struct token_keeper *keeper, struct why *why)
+{
+    int64_t now_ms = clock_mono_ms();
+    enum leafd_err err;
+
+    if (!keeper->token->health_ms || now_ms < keeper->proof_due_ms)
+        return backend_check(keeper->backend, why);
+    backend_keep_alive(keeper->backend);
+    err = backend_prove(keeper->backend, why);
+    atomic_fetch_add(&keeper->counts->proofs, err == LEAFD_OK);
+    keeper->proof_due_ms = clock_mono_ms() + keeper->token->health_ms;
+    return err;
+}
+
+/* False: the PIN was refused. */
 static bool look_after(struct token_keeper *keeper)
 {
     uint64_t signatures = atomic_load(&keeper->counts->signatures);
@@ -280,12 +298,21 @@ static bool look_after(struct token_keeper *keeper)
 
     if (signatures != keeper->signatures_seen) {
         keeper->signatures_seen = signatures;
+        keeper->proof_due_ms = clock_mono_ms() + keeper->token->health_ms;
         return true;
     }
-    if (backend_check(keeper->backend, &why) == LEAFD_OK)
+    if (look_closer(keeper, &why) == LEAFD_OK)
         return true;
     (void)signer_queue_pause(keeper->queue);
     return recover(keeper, &why);
+}
+
+/* How long an open token is left alone. */
+static int64_t patience_ms(const struct token_keeper *keeper)
+{
+    int64_t health_ms = keeper->token->health_ms;
+
+    return health_ms && health_ms < CHECK_MS ? health_ms : CHECK_MS;
 }
 
 static void *keeper_run(void *arg)
@@ -295,8 +322,8 @@ static void *keeper_run(void *arg)
     bool failed;
     bool going = true;
 
-    while (going &&
-           wait_for_work(keeper, keeper->open ? CHECK_MS : keeper->delay_ms, &failed, &reason)) {
+    while (going && wait_for_work(keeper, keeper->open ? patience_ms(keeper) : keeper->delay_ms,
+                                  &failed, &reason)) {
         if (failed)
             going = recover(keeper, &reason);
         else

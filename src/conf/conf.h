@@ -75,6 +75,7 @@ struct conf_token { /* one way to the CA keys: a module, what it needs, and the 
     unsigned sessions;  /* lanes at most */
     unsigned processes; /* that share them */
     int64_t timeout_ms;
+    int64_t health_ms; /* between signatures that prove an idle token; 0: none */
 };
 
 struct conf {

@@ -148,6 +148,10 @@ const struct schema_row schema_rows[] = {
     {.name = "token.timeout", .type = SCHEMA_DURATION_MS, .offset = FIELD(token[0].timeout_ms),
      .min = 100, .max = MINUTE, .fallback = "2s",
      .help = "How long one call into the module may take before its signer counts as hung."},
+    {.name = "token.health", .type = SCHEMA_DURATION_MS, .offset = FIELD(token[0].health_ms),
+     .max = HOUR, .fallback = "60s",
+     .help = "An idle token proves so often that it still signs, with a challenge, and its sessions "
+             "are used, so that it does not close them; 0ms is never."},
     {.name = "signer.max_rate", .type = SCHEMA_RATE, .offset = FIELD(signer_max_rate),
      .max = 1000000, .fallback = "0",
      .help = "Signatures per second that the signer gives at most; 0 is no limit."},

@@ -957,6 +957,34 @@ static void a_failing_login_is_repeated_seldom(void **state)
     pair_free(&pair);
 }
 
+/* An idle token that signs no more is found and recovered before anybody asks; its idle sessions
+ * are used. */
+static void an_idle_token_is_looked_after(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+    unsigned long used;
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    pair.conf.token[0].health_ms = 20;
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    used = counter("C_GetSessionInfo");
+    while (counter("C_GetSessionInfo") < used + 4 && clock_mono_ms() < until_ms)
+        poll(NULL, 0, 1);
+    assert_true(counter("C_GetSessionInfo") >= used + 4);
+    control_key(other_key_path, "");
+    wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+    assert_non_null(strstr(status.text, "is not the key of the CA certificate"));
+    control("");
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+    pair_free(&pair);
+}
+
 /* ---- lanes that hang ---- */
 
 static void a_hanging_lane_costs_nobody(void **state)
@@ -1102,6 +1130,7 @@ int main(void)
         cmocka_unit_test(a_wrong_key_signs_nothing),
         cmocka_unit_test(a_serial_that_was_not_used_may_come_again),
         cmocka_unit_test(a_failing_login_is_repeated_seldom),
+        cmocka_unit_test(an_idle_token_is_looked_after),
         cmocka_unit_test(a_hanging_lane_costs_nobody),
         cmocka_unit_test(the_only_lane_hangs),
         cmocka_unit_test(an_opening_that_hangs),
