@@ -7,8 +7,11 @@
 #include "pkcs11/signer_process.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* Once told to stop: the front has gone before us, so little can be queued. */
@@ -84,17 +87,58 @@ static bool obey(struct signer_process *process, const struct role_msg *message,
     return message->kind != ROLE_MSG_STOP;
 }
 
-/* Fronts that are there already learn our state while the token is still being opened. */
-static bool serve_waiting(struct signer_process *process, const struct role_start *start)
+/* The first opening of the token, on a thread of its own: the module may take its time, or hang. */
+struct opening {
+    struct signer_process *process;
+    int done_fd; /* an eventfd */
+    enum leafd_err err;
+    struct why why;
+};
+
+static void *open_run(void *arg)
 {
+    struct opening *opening = arg;
+
+    opening->err = signer_process_start(opening->process, &opening->why);
+    (void)eventfd_write(opening->done_fd, 1);
+    return NULL;
+}
+
+/* Obeys the supervisor until `done_fd` can be read, and once told to stop (*ret_stop) waits for
+ * that a moment longer. False: it still cannot. */
+static bool obey_until(struct signer_process *process, const struct role_start *start, int done_fd,
+                       bool *ret_stop)
+{
+    struct pollfd polls[2] = {{done_fd, POLLIN, 0}, {start->channel, POLLIN, 0}};
     struct role_msg message;
     int fd;
 
-    while (role_poll(start, &message, &fd)) {
-        if (!obey(process, &message, fd))
-            return false;
+    *ret_stop = false;
+    while (!*ret_stop && !(polls[0].revents & POLLIN)) {
+        while (!*ret_stop && role_poll(start, &message, &fd))
+            *ret_stop = !obey(process, &message, fd);
+        if (!*ret_stop)
+            (void)poll(polls, 2, -1);
     }
-    return true;
+    return (polls[0].revents & POLLIN) || poll(polls, 1, STOP_ANSWERING_MS) == 1;
+}
+
+/* Opens the token. Fronts that come meanwhile learn our state; a stop does not wait for a module
+ * that hangs. */
+static enum leafd_err open_token(struct signer_process *process, const struct role_start *start,
+                                 bool *ret_stop, struct why *why)
+{
+    struct opening opening = {.process = process, .done_fd = eventfd(0, EFD_CLOEXEC)};
+    pthread_t thread;
+
+    if (opening.done_fd == -1 || pthread_create(&thread, NULL, open_run, &opening) != 0)
+        return fail(why, LEAFD_INTERNAL, "the thread that opens the token cannot be started");
+    if (!obey_until(process, start, opening.done_fd, ret_stop))
+        _exit(EXIT_OK);
+    pthread_join(thread, NULL);
+    close(opening.done_fd);
+    *why = opening.why;
+    return opening.err;
 }
 
 static void serve(struct signer_process *process, const struct role_start *start)
@@ -111,16 +155,17 @@ int signer_role_main(struct role_start *start)
 {
     struct signer_process *process = NULL;
     struct why why = {""};
+    bool stop = false;
     enum leafd_err err = signer_make(start, &process, &why);
 
-    if (err == LEAFD_OK && serve_waiting(process, start)) {
-        err = signer_process_start(process, &why);
+    if (err == LEAFD_OK) {
+        err = open_token(process, start, &stop, &why);
         if (err == LEAFD_PIN && !start->first) { /* not ours to end: fronts are told what it is */
             role_say(start, ROLE_MSG_PIN_BLOCKED, 0);
             role_log_failure("pin-blocked", err, &why);
             err = LEAFD_OK;
         }
-        if (err == LEAFD_OK) {
+        if (err == LEAFD_OK && !stop) {
             role_say(start, ROLE_MSG_READY, 0);
             serve(process, start);
         }

@@ -184,6 +184,16 @@ def test_a_lane_that_hangs(folder, failing, config):
         assert time.monotonic() - stopping < 3
 
 
+def test_a_stop_while_the_module_hangs(folder, failing, config):
+    """In the opening of the token: nobody waits for that call either."""
+    failing.tell("hang.C_Login = 1")
+    daemon = LeafdProcess(folder, config)
+    wait_for(lambda: failing.count("C_Login") == 1, "the token is being opened")
+    stopping = time.monotonic()
+    daemon.stop()
+    assert time.monotonic() - stopping < 3
+
+
 # ---- few sessions ----
 
 
