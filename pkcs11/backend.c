@@ -34,6 +34,13 @@ const struct conf_ca *backend_conf_ca(const struct backend *backend, size_t inde
     return index < backend->cas->count ? &backend->conf->ca[index] : &backend->conf->untrusted_ca;
 }
 
+const char *backend_key_place(const struct backend *backend, size_t index)
+{
+    if (index == 0 && backend->token->key)
+        return backend->token->key;
+    return backend_conf_ca(backend, index)->key;
+}
+
 static enum leafd_err choose_ops(const struct conf *conf, const struct conf_token *token,
                                  const struct backend_ops **ret, struct why *why)
 {

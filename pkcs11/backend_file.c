@@ -45,14 +45,15 @@ static enum leafd_err file_open(struct backend *backend, const struct secret *pi
     (void)pin;
     for (size_t i = 0; i < backend->key_count; i++) {
         const struct conf_ca *conf = backend_conf_ca(backend, i);
-        enum leafd_err err = key_read(conf->key, &backend->key[i], why);
+        const char *key = backend_key_place(backend, i);
+        enum leafd_err err = key_read(key, &backend->key[i], why);
 
         if (err != LEAFD_OK)
             return err;
         if (EVP_PKEY_eq(backend->key[i], backend_ca(backend, i)->public_key) != 1) {
             ERR_clear_error();
             return fail(why, LEAFD_CONFIG, "the key %s is not the key of the CA certificate %s",
-                        conf->key, conf->certificate);
+                        key, conf->certificate);
         }
         backend->key_known[i] = true;
     }

@@ -105,7 +105,7 @@ static enum leafd_err prepare(struct backend *backend, struct why *why)
     enum leafd_err err;
 
     for (size_t i = 0; i < backend->key_count; i++) {
-        err = token_uri_parse(backend_conf_ca(backend, i)->key, &native->uri[i], why);
+        err = token_uri_parse(backend_key_place(backend, i), &native->uri[i], why);
         if (err != LEAFD_OK)
             return fail_in(why, err, "ca.key");
     }

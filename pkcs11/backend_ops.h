@@ -54,6 +54,8 @@ struct backend {
 const struct ca *backend_ca(const struct backend *backend, size_t index);
 /* The same one's certificate file and key, as configured. */
 const struct conf_ca *backend_conf_ca(const struct backend *backend, size_t index);
+/* Where its key is in this backend's token: a URI, or a file. */
+const char *backend_key_place(const struct backend *backend, size_t index);
 
 extern const struct backend_ops backend_file_ops;
 extern const struct backend_ops backend_native_ops;

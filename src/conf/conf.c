@@ -187,8 +187,8 @@ static enum leafd_err collect_file(struct reader *reader, yaml_document_t *docum
 
 static bool is_structured(const struct schema_row *row)
 {
-    return row->type == SCHEMA_LISTENERS || row->type == SCHEMA_ENV || row->type == SCHEMA_NAMES ||
-           row->type == SCHEMA_UNTRUSTED_CA;
+    return row->type == SCHEMA_LISTENERS || row->type == SCHEMA_TOKENS || row->type == SCHEMA_ENV ||
+           row->type == SCHEMA_NAMES || row->type == SCHEMA_UNTRUSTED_CA;
 }
 
 /* One `key=value` of the command line; `*ret_used` when `document` was loaded. */
@@ -577,16 +577,15 @@ static bool is_variable(const char *name)
 }
 
 static enum leafd_err read_env(const struct reader *reader, const struct setting *setting,
-                               const char *key)
+                               const char *key, struct conf_token *token)
 {
-    struct conf *conf = reader->conf;
     size_t count;
     enum leafd_err err = entry_count(reader, setting, key, YAML_MAPPING_NODE, 64, &count);
 
     if (err != LEAFD_OK || count == 0)
         return err;
-    conf->token[0].env = calloc(count, sizeof(*conf->token[0].env));
-    if (!conf->token[0].env)
+    token->env = calloc(count, sizeof(*token->env));
+    if (!token->env)
         return LEAFD_NOMEM;
     for (size_t i = 0; i < count; i++) {
         const yaml_node_pair_t *pair = &setting->node->data.mapping.pairs.start[i];
@@ -605,13 +604,13 @@ static enum leafd_err read_env(const struct reader *reader, const struct setting
         if (!is_variable(name_text))
             return bad_setting(reader, &name, key, "has a key that is no name of a variable");
         for (size_t j = 0; j < i; j++) {
-            if (strcmp(conf->token[0].env[j].name, name_text) == 0)
+            if (strcmp(token->env[j].name, name_text) == 0)
                 return bad_setting(reader, &name, key, "names a variable twice");
         }
-        conf->token[0].env_count = i + 1;
-        err = set_text(&conf->token[0].env[i].name, name_text);
+        token->env_count = i + 1;
+        err = set_text(&token->env[i].name, name_text);
         if (err == LEAFD_OK)
-            err = set_text(&conf->token[0].env[i].value, value_text);
+            err = set_text(&token->env[i].value, value_text);
         if (err != LEAFD_OK)
             return err;
     }
@@ -820,8 +819,10 @@ static enum leafd_err read_structured(const struct reader *reader, const struct 
     switch (row->type) {
     case SCHEMA_LISTENERS:
         return read_listeners(reader, setting);
+    case SCHEMA_TOKENS:
+        return LEAFD_OK; /* once `token` is read: see read_more_tokens */
     case SCHEMA_ENV:
-        return read_env(reader, setting, row->name);
+        return read_env(reader, setting, row->name, &reader->conf->token[0]);
     case SCHEMA_NAMES:
         return read_deny(reader, setting, row->name);
     default:
@@ -864,10 +865,114 @@ static enum leafd_err read_rows(struct reader *reader)
     return LEAFD_OK;
 }
 
-/* A URI stays as it is; with token.access: file it is a path, made absolute. */
-static enum leafd_err check_ca_key(const struct reader *reader, const char *name, char **key)
+/* ---- further tokens ---- */
+
+/* The rows of one further token: those of `token`, under another name and relative to a struct
+ * conf_token. */
+struct token_rows {
+    size_t count;
+    struct schema_row row[SCHEMA_ROWS_MAX];
+    const struct schema_row *from[SCHEMA_ROWS_MAX]; /* NULL: there is no such row in `token` */
+    char name[SCHEMA_ROWS_MAX][NAME_ROOM];
+};
+
+static void token_rows_make(struct token_rows *rows)
 {
-    const struct setting *setting = setting_of(reader, name);
+    static const struct schema_row key = {.name = "more_tokens[].key",
+                                          .type = SCHEMA_CA_KEY,
+                                          .offset = offsetof(struct conf_token, key)};
+
+    rows->count = 0;
+    for (size_t i = 0; i < schema_row_count; i++) {
+        const struct schema_row *from = &schema_rows[i];
+        struct schema_row *row = &rows->row[rows->count];
+
+        if (strncmp(from->name, "token.", 6) != 0)
+            continue;
+        snprintf(rows->name[rows->count], NAME_ROOM, "more_tokens[].%s", from->name + 6);
+        *row = *from;
+        row->name = rows->name[rows->count];
+        if (from->type != SCHEMA_ENV)
+            row->offset -= offsetof(struct conf, token[0]);
+        rows->from[rows->count++] = from;
+    }
+    rows->from[rows->count] = NULL;
+    rows->row[rows->count++] = key;
+}
+
+/* Of pin_file and pin_env a map that has one does not take over the other. */
+static bool is_taken_over(const struct schema_row *row, const struct settings *given,
+                          const struct token_rows *rows)
+{
+    const char *other = strcmp(row->name, "more_tokens[].pin_file") == 0  ? "more_tokens[].pin_env"
+                        : strcmp(row->name, "more_tokens[].pin_env") == 0 ? "more_tokens[].pin_file"
+                                                                          : NULL;
+
+    for (size_t i = 0; other && i < rows->count; i++)
+        if (strcmp(rows->row[i].name, other) == 0)
+            return !given->of[i].node;
+    return true;
+}
+
+static enum leafd_err read_token_row(struct reader *reader, const struct token_rows *rows, size_t i,
+                                     const struct settings *given, struct conf_token *token)
+{
+    const struct schema_row *row = &rows->row[i];
+    const struct setting *setting = &given->of[i];
+
+    if (!setting->node && rows->from[i] && is_taken_over(row, given, rows))
+        setting = &reader->settings.of[rows->from[i] - schema_rows];
+    if (setting->node && row->type == SCHEMA_ENV)
+        return read_env(reader, setting, row->name, token);
+    if (setting->node || setting->text)
+        return set_setting(reader, token, row, setting, row->name);
+    if (row->fallback && row->type != SCHEMA_ENV)
+        return set_scalar(reader, token, row, fallback_text(row), reader->why);
+    return LEAFD_OK;
+}
+
+static enum leafd_err read_more_tokens(struct reader *reader)
+{
+    const struct setting *setting = setting_of(reader, "more_tokens");
+    struct settings *given = calloc(1, sizeof(*given));
+    struct token_rows *rows = calloc(1, sizeof(*rows));
+    size_t count = 0;
+    enum leafd_err err = given && rows ? LEAFD_OK : LEAFD_NOMEM;
+
+    reader->conf->token_count = 1;
+    if (err == LEAFD_OK && setting->node)
+        err = entry_count(reader, setting, "more_tokens", YAML_SEQUENCE_NODE, CONF_TOKEN_MAX - 1,
+                          &count);
+    if (err == LEAFD_OK)
+        token_rows_make(rows);
+    for (size_t i = 0; i < count && err == LEAFD_OK; i++) {
+        struct setting entry = entry_of(setting, i);
+        struct conf_token *token = &reader->conf->token[1 + i];
+
+        reader->conf->token_count = 2 + i;
+        memset(given, 0, sizeof(*given));
+        if (entry.node->type != YAML_MAPPING_NODE)
+            err = bad_setting(reader, &entry, "more_tokens[]",
+                              "must be a map, such as {module: /usr/lib/vendor/pkcs11.so}");
+        if (err == LEAFD_OK)
+            err = collect(reader, entry.document, entry.node, entry.place, "more_tokens[]",
+                          rows->row, rows->count, given);
+        for (size_t j = 0; j < rows->count && err == LEAFD_OK; j++)
+            err = read_token_row(reader, rows, j, given, token);
+    }
+    free(given);
+    free(rows);
+    return err;
+}
+
+/* ---- rules that go over several options ---- */
+
+/* A URI stays as it is; with token.access: file it is a path, made absolute. */
+static enum leafd_err check_ca_key(const struct reader *reader, const char *name,
+                                   enum conf_access access, char **key)
+{
+    const struct setting *setting =
+        setting_of(reader, strncmp(name, "more_tokens", 11) == 0 ? "more_tokens" : name);
     bool is_uri = strncmp(*key, "pkcs11:", 7) == 0;
     struct why reason = {""};
     char *path = NULL;
@@ -877,7 +982,7 @@ static enum leafd_err check_ca_key(const struct reader *reader, const char *name
         return bad_setting(reader, setting, name,
                            "must not hold the PIN, since every process of leafd reads this file; "
                            "put it into token.pin_file");
-    if (reader->conf->token[0].access != CONF_ACCESS_FILE)
+    if (access != CONF_ACCESS_FILE)
         return is_uri ? LEAFD_OK
                       : bad_setting(reader, setting, name,
                                     "must be a URI, such as \"pkcs11:token=leafd;object=ca;"
@@ -890,6 +995,29 @@ static enum leafd_err check_ca_key(const struct reader *reader, const char *name
         return err == LEAFD_CONFIG ? bad_setting(reader, setting, name, reason.text) : err;
     free(*key);
     *key = path;
+    return LEAFD_OK;
+}
+
+static enum leafd_err check_token(const struct reader *reader, size_t index)
+{
+    struct conf_token *token = &reader->conf->token[index];
+    const struct setting *more = setting_of(reader, "more_tokens");
+    const struct setting *pin_env = index ? more : setting_of(reader, "token.pin_env");
+
+    if (token->access != CONF_ACCESS_FILE && !token->module)
+        return bad(reader, NULL, 0, index ? "more_tokens[].module" : "token.module",
+                   "is missing; for example: /usr/lib/softhsm/libsofthsm2.so");
+    if (token->pin_file && token->pin_env)
+        return bad_setting(reader, pin_env, index ? "more_tokens[].pin_env" : "token.pin_env",
+                           "and token.pin_file exclude each other; keep one");
+    if (token->pin_env && !is_variable(token->pin_env))
+        return bad_setting(reader, pin_env, index ? "more_tokens[].pin_env" : "token.pin_env",
+                           "is no name of an environment variable");
+    if (token->key)
+        return check_ca_key(reader, "more_tokens[].key", token->access, &token->key);
+    if ((token->access == CONF_ACCESS_FILE) != (reader->conf->token[0].access == CONF_ACCESS_FILE))
+        return bad_setting(reader, more, "more_tokens[].key",
+                           "is missing: a key file and a key in a token are not named alike");
     return LEAFD_OK;
 }
 
@@ -959,27 +1087,20 @@ static enum leafd_err check_sockets(const struct reader *reader)
     return LEAFD_OK;
 }
 
-/* Rules that go over several options. */
 static enum leafd_err check_whole(const struct reader *reader)
 {
     struct conf *conf = reader->conf;
     enum leafd_err err;
 
     conf->ca_count = 1;
-    conf->token_count = 1;
-    if (conf->token[0].access != CONF_ACCESS_FILE && !conf->token[0].module)
-        return bad(reader, NULL, 0, "token.module",
-                   "is missing; for example: /usr/lib/softhsm/libsofthsm2.so");
-    if (conf->token[0].pin_file && conf->token[0].pin_env)
-        return bad_setting(reader, setting_of(reader, "token.pin_env"), "token.pin_env",
-                           "and token.pin_file exclude each other; keep one");
-    if (conf->token[0].pin_env && !is_variable(conf->token[0].pin_env))
-        return bad_setting(reader, setting_of(reader, "token.pin_env"), "token.pin_env",
-                           "is no name of an environment variable");
-    if ((err = check_ca_key(reader, "ca.key", &conf->ca[0].key)) != LEAFD_OK)
+    for (size_t i = 0; i < conf->token_count; i++)
+        if ((err = check_token(reader, i)) != LEAFD_OK)
+            return err;
+    if ((err = check_ca_key(reader, "ca.key", conf->token[0].access, &conf->ca[0].key)) != LEAFD_OK)
         return err;
     if (conf->untrusted == CONF_UNTRUSTED_FILE &&
-        (err = check_ca_key(reader, "untrusted_ca", &conf->untrusted_ca.key)) != LEAFD_OK)
+        (err = check_ca_key(reader, "untrusted_ca", conf->token[0].access,
+                            &conf->untrusted_ca.key)) != LEAFD_OK)
         return err;
     if ((err = check_crl_url(reader)) != LEAFD_OK || (err = check_marks(reader)) != LEAFD_OK)
         return err;
@@ -1007,6 +1128,8 @@ static enum leafd_err read_all(struct reader *reader, struct bytes text,
     }
     if (err == LEAFD_OK)
         err = read_rows(reader);
+    if (err == LEAFD_OK)
+        err = read_more_tokens(reader);
     return err == LEAFD_OK ? check_whole(reader) : err;
 }
 
@@ -1063,6 +1186,7 @@ static void token_clear(struct conf_token *token)
     free(token->env);
     free(token->pin_file);
     free(token->pin_env);
+    free(token->key);
 }
 
 static void listen_clear(struct conf_listen *listen)

@@ -31,6 +31,7 @@ enum conf_fallback { CONF_FALLBACK_ERROR, CONF_FALLBACK_FRESH };
 enum conf_untrusted { CONF_UNTRUSTED_AUTO, CONF_UNTRUSTED_FILE, CONF_UNTRUSTED_NONE };
 enum conf_rsa_padding { CONF_RSA_PKCS1, CONF_RSA_PSS };
 enum conf_access { CONF_ACCESS_AUTO, CONF_ACCESS_NATIVE, CONF_ACCESS_FILE };
+enum conf_token_choice { CONF_TOKEN_PREFER_FIRST, CONF_TOKEN_SPREAD };
 enum conf_cert_format { CONF_CERT_PEM, CONF_CERT_DER };
 enum conf_key_format { CONF_KEY_BY_DIALECT, CONF_KEY_DER, CONF_KEY_PEM };
 
@@ -76,6 +77,7 @@ struct conf_token { /* one way to the CA keys: a module, what it needs, and the 
     unsigned processes; /* that share them */
     int64_t timeout_ms;
     int64_t health_ms; /* between signatures that prove an idle token; 0: none */
+    char *key;         /* of the first CA in this token, as ca.key; NULL: as there */
 };
 
 struct conf {
@@ -102,7 +104,8 @@ struct conf {
 
     struct conf_token token[CONF_TOKEN_MAX]; /* all hold the same CA keys */
     size_t token_count;                      /* at least 1 */
-    double signer_max_rate;                  /* signatures per second; 0: no limit */
+    enum conf_token_choice token_choice;
+    double signer_max_rate; /* signatures per second; 0: no limit */
 
     int64_t leaf_lifetime_sec;
     enum conf_leaf_key leaf_key;

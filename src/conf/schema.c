@@ -34,6 +34,8 @@ static const struct schema_word accesses[] = {{"auto", CONF_ACCESS_AUTO},
                                               {"native", CONF_ACCESS_NATIVE},
                                               {"file", CONF_ACCESS_FILE},
                                               {NULL, 0}};
+static const struct schema_word token_choices[] = {
+    {"prefer-first", CONF_TOKEN_PREFER_FIRST}, {"spread", CONF_TOKEN_SPREAD}, {NULL, 0}};
 /* Those above KEY_TYPE_COUNT are no key types. */
 static const struct schema_word leaf_keys[] = {
     {"compatible", KEY_TYPE_COUNT + CONF_LEAF_KEY_COMPATIBLE},
@@ -152,6 +154,15 @@ const struct schema_row schema_rows[] = {
      .max = HOUR, .fallback = "60s",
      .help = "An idle token proves so often that it still signs, with a challenge, and its sessions "
              "are used, so that it does not close them; 0ms is never."},
+    {.name = "more_tokens", .type = SCHEMA_TOKENS, .fallback = "[]",
+     .help = "Further tokens that hold the same CA keys: a list of maps with the options of token; "
+             "what a map leaves out is as there. A map can also have key, the URI of the CA's key "
+             "in that token, in the place of ca.key."},
+    {.name = "token_choice", .type = SCHEMA_WORD, .offset = FIELD(token_choice),
+     .words = token_choices, .fallback = "prefer-first",
+     .help = "Which of several tokens signs: the first one that can, in their order here, or "
+             "whichever has the least to do for its sessions; spread leaves out one that is much "
+             "slower than the others, but for a probe now and then."},
     {.name = "signer.max_rate", .type = SCHEMA_RATE, .offset = FIELD(signer_max_rate),
      .max = 1000000, .fallback = "0",
      .help = "Signatures per second that the signer gives at most; 0 is no limit."},
@@ -394,6 +405,9 @@ const char *schema_form(const struct schema_row *row, char *out, size_t size)
         break;
     case SCHEMA_LISTENERS:
         snprintf(out, size, "list of maps, 1 to %d", CONF_LISTEN_MAX);
+        break;
+    case SCHEMA_TOKENS:
+        snprintf(out, size, "list of maps, up to %d", CONF_TOKEN_MAX - 1);
         break;
     case SCHEMA_ENV:
         snprintf(out, size, "map of texts");

@@ -33,7 +33,8 @@ enum schema_type {
     SCHEMA_LEAF_KEY,      /* of a struct conf: leaf_key and leaf_key_type */
     SCHEMA_UNTRUSTED_CA,  /* of a struct conf: untrusted and untrusted_ca */
     SCHEMA_LISTENERS,     /* of a struct conf: listen and its count */
-    SCHEMA_ENV,           /* of a struct conf: token_env and its count */
+    SCHEMA_TOKENS,        /* of a struct conf: token[1] and those behind it */
+    SCHEMA_ENV,           /* of a struct conf_token: env and its count */
     SCHEMA_NAMES          /* of a struct conf: deny and its count */
 };
 

@@ -22,6 +22,9 @@
     "ca: {certificate: ca.pem, key: \"pkcs11:token=t;object=ca\"}\n"                               \
     "token: {module: /m.so}\n"
 
+/* Without a token. */
+static const char base[] = "ca: {certificate: ca.pem, key: \"pkcs11:token=t\"}\n";
+
 static struct conf *load_with(const char *text, const char *dir, const char *const *overrides,
                               size_t count, struct why *why)
 {
@@ -417,7 +420,6 @@ static void dotted_keys(void **state)
 
 static void tokens_and_pins(void **state)
 {
-    static const char base[] = "ca: {certificate: ca.pem, key: \"pkcs11:token=t\"}\n";
     char text[400];
 
     (void)state;
@@ -657,6 +659,65 @@ static char *printed(void (*print)(int fd))
 }
 
 /* With a PIN file chosen, every default it shows is what nothing said gives. */
+static void further_tokens_take_over_what_they_do_not_say(void **state)
+{
+    char text[2048];
+    struct conf *conf;
+
+    (void)state;
+    snprintf(text, sizeof(text),
+             "%stoken: {module: /m, env: {A: b}, pin_file: p, sessions: 4, processes: 2}\n"
+             "more_tokens:\n"
+             "  - {sessions: 8, key: \"pkcs11:token=two;object=ca;type=private\"}\n"
+             "  - {module: /n, env: {C: d, E: f}, pin_env: PIN_OF_THREE, timeout: 5s}\n"
+             "token_choice: spread\n",
+             base);
+    conf = load(text);
+    assert_int_equal(conf->token_count, 3);
+    assert_int_equal(conf->token_choice, CONF_TOKEN_SPREAD);
+    assert_null(conf->token[0].key);
+    assert_string_equal(conf->token[1].module, "/m");
+    assert_string_equal(conf->token[1].env[0].name, "A");
+    assert_string_equal(conf->token[1].pin_file, "/etc/leafd/p");
+    assert_int_equal(conf->token[1].sessions, 8);
+    assert_int_equal(conf->token[1].processes, 2);
+    assert_string_equal(conf->token[1].key, "pkcs11:token=two;object=ca;type=private");
+    assert_string_equal(conf->token[2].module, "/n");
+    assert_int_equal(conf->token[2].env_count, 2);
+    assert_null(conf->token[2].pin_file);
+    assert_string_equal(conf->token[2].pin_env, "PIN_OF_THREE");
+    assert_int_equal(conf->token[2].sessions, 4);
+    assert_int_equal(conf->token[2].timeout_ms, 5000);
+    assert_int_equal(conf->token[0].timeout_ms, 2000);
+    conf_free(conf);
+}
+
+static void further_tokens_are_checked(void **state)
+{
+    static const struct {
+        const char *more;
+        const char *words;
+    } bad[] = {
+        {"[1]", "must be a map"},
+        {"{module: /n}", "must be a list"},
+        {"[{modul: /n}]", "is no option"},
+        {"[{sessions: 0}]", "more_tokens[].sessions"},
+        {"[{pin_file: p, pin_env: P}]", "exclude each other"},
+        {"[{key: ca.pem}]", "must be a URI"},
+        {"[{key: \"pkcs11:token=t;pin-value=1\"}]", "must not hold the PIN"},
+        {"[{access: file}]", "more_tokens[].key: is missing"},
+        {"[{}, {}, {}, {}, {}, {}, {}, {}]", "more_tokens"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        char text[1024];
+
+        snprintf(text, sizeof(text), "%stoken: {module: /m}\nmore_tokens: %s\n", base, bad[i].more);
+        refused(text, bad[i].words);
+    }
+}
+
 static void the_sample_is_a_configuration(void **state)
 {
     char *sample = printed(conf_print_sample);
@@ -730,6 +791,8 @@ int main(void)
         cmocka_unit_test(base64_to_the_letter),
         cmocka_unit_test(found_by_option_then_variable),
         cmocka_unit_test(a_crl_url_is_one_that_clients_fetch),
+        cmocka_unit_test(further_tokens_take_over_what_they_do_not_say),
+        cmocka_unit_test(further_tokens_are_checked),
         cmocka_unit_test(the_sample_is_a_configuration),
         cmocka_unit_test(the_manual_has_every_row),
         cmocka_unit_test(rows_are_sound),
