@@ -20,7 +20,10 @@ struct sign_entry {
     uint64_t ca_generation;
     uint16_t ca_id;
     struct signer_link *link; /* under way there; NULL: held */
-    uint8_t *message;         /* what is to be sent, while held; freed with the entry */
+    uint64_t tried;           /* posts that it has been to in vain */
+    int64_t sent_us;          /* when it was given to `link` */
+    uint8_t *message;         /* what is to be sent, while held or while it may go elsewhere; freed
+                                 with the entry */
     size_t message_len;
     /* ---- */
     LIST_ENTRY(sign_entry) by_time;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/bytes.h"
+#include "conf/conf.h"
 #include "policy/ca.h"
 
 enum { SIGN_TBS_MAX = 16384, SIGN_SIGNATURE_MAX = 1024, SIGN_AUDIT_MAX = 1100 };
@@ -35,6 +36,21 @@ struct sign_request {
  * deadline with no lane ready; at once when PIN_BLOCKED). On the client's thread: be quick. */
 typedef void (*signer_fn)(void *ctx, enum leafd_err err, struct bytes signature);
 
+struct signer_token_status {
+    enum signer_state state; /* the best of its processes' */
+    unsigned lanes;
+    uint64_t signatures;
+    uint64_t failures;
+    uint64_t refusals;
+    uint64_t logins;
+    uint64_t restarts;
+    size_t under_way;
+    uint64_t latency_us; /* a running mean of what an answer takes; 0: not known yet */
+    bool is_ejected;     /* slow or silent: it gets a request now and then */
+    char text[256];      /* what is missing; empty when READY */
+};
+
+/* Of all tokens together, then one by one. */
 struct signer_status {
     enum signer_state state;
     unsigned lanes; /* sessions that can sign */
@@ -45,6 +61,8 @@ struct signer_status {
     uint64_t restarts; /* processes that came after the first */
     size_t waiting;    /* requests under way or waiting */
     char text[256];    /* what is missing, for people; empty when READY */
+    size_t token_count;
+    struct signer_token_status token[CONF_TOKEN_MAX]; /* as the configuration has them */
 };
 
 struct signer;

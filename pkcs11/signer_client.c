@@ -5,14 +5,14 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "conf/conf.h"
 #include "pkcs11/sign_pending.h"
+#include "pkcs11/signer_choice.h"
+#include "pkcs11/signer_link.h"
 #include "pkcs11/signer_msg.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -26,23 +26,6 @@ enum {
     GIVES_UP_BEFORE_MS = 300,
     AWAKE_MS = 1000 /* the reader ticks on so long after the last request, so that a new one need
                        not wake it */
-};
-
-/* One signer process. In `links` until it is lost; the reader alone takes it out. Whoever sends
- * holds a reference, so that the descriptor stays what it was. */
-struct signer_link {
-    _Atomic unsigned refs;
-    int fd;
-    unsigned index;
-    bool was_reset; /* reader only: ECONNRESET was read, what was sent before may still be there */
-    /* under the client's lock: */
-    bool greeted; /* `state` was told */
-    bool retired; /* a newer process with this index is connected */
-    bool blocked; /* its socket is full: wait for POLLOUT */
-    bool dead;    /* a send failed; its end will be read soon */
-    size_t under_way;
-    struct signer_msg_state state; /* without untrusted_der */
-    struct ca *untrusted;
 };
 
 struct client {
@@ -59,9 +42,13 @@ struct client {
     bool stopping;
     bool flush_wanted;  /* a held request may have got a way out */
     int64_t active_ms;  /* when there was last something pending */
-    uint64_t seen_mask; /* indices that were connected before */
-    uint64_t restarts;
-    struct signer_msg_state gone; /* counters of processes that ended */
+    uint64_t seen_mask; /* posts whose process was connected before */
+    struct signer_choice choice;
+    size_t token_count;
+    struct token_past {
+        uint64_t restarts;
+        struct signer_msg_state gone; /* counters of processes that ended */
+    } past[CONF_TOKEN_MAX];
 
     pthread_mutex_t cas_lock;
     struct ca_set *cas; /* written under both locks, so that either will do to read it */
@@ -103,60 +90,12 @@ static void wake(struct client *client)
         return; /* its counter is full: the reader will wake */
 }
 
-static void link_unref(struct signer_link *link)
-{
-    if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    close(link->fd);
-    ca_unref(link->untrusted);
-    free(link);
-}
-
 /* ---- under the lock: which way a request goes ---- */
 
-static bool link_can_sign(const struct signer_link *link)
-{
-    return link->greeted && !link->dead &&
-           (link->state.state == SIGNER_READY || link->state.state == SIGNER_DEGRADED);
-}
-
-static bool link_serves(const struct signer_link *link, const struct sign_entry *entry)
-{
-    for (size_t i = 0; i < link->state.ca_count; i++)
-        if (link->state.ca[i].id == entry->ca_id &&
-            link->state.ca[i].generation == entry->ca_generation)
-            return true;
-    return false;
-}
-
-/* Newer processes go before the ones they replace, then the one with the least to do. */
-static bool link_is_better(const struct signer_link *a, const struct signer_link *b)
-{
-    if (a->retired != b->retired)
-        return !a->retired;
-    return a->under_way < b->under_way;
-}
-
-/* The process to send to now, or NULL. *ret_full: there is one, but its socket is full. */
 static struct signer_link *choose(const struct client *client, const struct sign_entry *entry,
                                   bool *ret_full)
 {
-    struct signer_link *best = NULL;
-
-    *ret_full = false;
-    for (size_t i = 0; i < client->link_count; i++) {
-        struct signer_link *link = client->links[i];
-
-        if (!link_can_sign(link) || !link_serves(link, entry))
-            continue;
-        if (link->blocked)
-            *ret_full = true;
-        else if (!best || link_is_better(link, best))
-            best = link;
-    }
-    if (best)
-        *ret_full = false;
-    return best;
+    return signer_choice_find(&client->choice, client->links, client->link_count, entry, ret_full);
 }
 
 static bool all_pin_blocked(const struct client *client)
@@ -173,8 +112,8 @@ static enum leafd_err hopeless(const struct client *client, const struct sign_en
 {
     const struct ca *ca = ca_set_find(client->cas, entry->ca_id);
 
-    if (!ca || ca->generation != entry->ca_generation)
-        return LEAFD_AGAIN; /* the asker has an old set: there is a newer one to be had */
+    if (!ca || ca->generation != entry->ca_generation || entry->tried)
+        return LEAFD_AGAIN; /* the asker has an old set, or all have been asked: let it draw anew */
     if (all_pin_blocked(client) || entry->deadline_ms - GIVES_UP_BEFORE_MS <= now_ms)
         return LEAFD_TOKEN_UNAVAILABLE;
     return LEAFD_OK;
@@ -196,25 +135,56 @@ static void finish_empty(struct client *client, struct sign_entry *entry, enum l
     finish(client, entry, err, (struct bytes){NULL, 0}, callbacks);
 }
 
+/* Looked after again when the process has been silent, or when it is too late. */
+static void set_due_under_way(struct client *client, struct sign_entry *entry, int64_t now_ms)
+{
+    int64_t due_ms = now_ms + SIGNER_SILENT_MS;
+
+    if (!entry->message || due_ms > entry->deadline_ms)
+        due_ms = entry->deadline_ms;
+    sign_pending_set_due(client->pending, entry, due_ms);
+}
+
 /* The caller sends it, once it has given back the lock, and then gives back the reference. */
 static void entrust(struct client *client, struct sign_entry *entry, struct signer_link *link)
 {
-    atomic_fetch_add_explicit(&link->refs, 1, memory_order_relaxed);
+    int64_t now_us = clock_mono_us();
+
+    signer_link_ref(link);
+    signer_choice_sent(&client->choice, link, now_us / 1000);
     link->under_way++;
     entry->link = link;
+    entry->sent_us = now_us;
     sign_pending_unhold(client->pending, entry);
-    sign_pending_set_due(client->pending, entry, entry->deadline_ms);
+    set_due_under_way(client, entry, now_us / 1000);
 }
 
 /* Waits for a process, with its message ready. */
-static void hold(struct client *client, struct sign_entry *entry, uint8_t *message,
-                 size_t message_len, bool at_front)
+static void hold(struct client *client, struct sign_entry *entry, bool at_front)
 {
     entry->link = NULL;
-    entry->message = message;
-    entry->message_len = message_len;
     sign_pending_hold(client->pending, entry, at_front);
     sign_pending_set_due(client->pending, entry, entry->deadline_ms - GIVES_UP_BEFORE_MS);
+}
+
+/* Takes it from a process that did not sign it to one that may; false: there is none. What the
+ * first one answers later is dropped: it comes from a link that the entry is not at any more. */
+static bool move_on(struct client *client, struct sign_entry *entry)
+{
+    uint64_t tried = entry->tried;
+    bool full = false;
+
+    if (!entry->message)
+        return false;
+    entry->tried |= signer_link_bit(entry->link);
+    if (!choose(client, entry, &full) && !full) {
+        entry->tried = tried;
+        return false;
+    }
+    entry->link->under_way--;
+    hold(client, entry, true);
+    client->flush_wanted = true;
+    return true;
 }
 
 static uint8_t *copy_message(const uint8_t *message, size_t len)
@@ -224,7 +194,7 @@ static uint8_t *copy_message(const uint8_t *message, size_t len)
 
 /* Link `link` did not take the message of request `id`, because of `error`. The entry may be gone
  * by now (a deadline, the link's end): then somebody else has answered it. Takes `message`, which
- * may be NULL for want of memory. */
+ * may be NULL for want of memory, or because the entry has it. */
 static void bring_back(struct client *client, struct signer_link *link, uint64_t id, int error,
                        uint8_t *message, size_t message_len, bool at_front,
                        struct callbacks *callbacks)
@@ -236,16 +206,20 @@ static void bring_back(struct client *client, struct signer_link *link, uint64_t
     else
         link->dead = true;
     client->flush_wanted = true;
-    if (!entry || entry->link != link) {
+    if (!entry || entry->link != link || entry->message) {
         free(message);
-        return;
+    } else {
+        entry->message = message;
+        entry->message_len = message_len;
     }
-    if (!message) {
+    if (!entry || entry->link != link)
+        return;
+    if (!entry->message) {
         finish_empty(client, entry, LEAFD_NOMEM, callbacks);
         return;
     }
     link->under_way--;
-    hold(client, entry, message, message_len, at_front);
+    hold(client, entry, at_front);
 }
 
 /* ---- signer_sign, on the asker's thread ---- */
@@ -268,7 +242,7 @@ static void send_now(struct client *client, struct signer_link *link, uint64_t i
         call_back(&callbacks);
         wake(client); /* to wait for room in the socket */
     }
-    link_unref(link);
+    signer_link_unref(link);
 }
 
 /* Decides what becomes of a new request: sent through *ret_link, held (LEAFD_OK, no link), or
@@ -282,7 +256,6 @@ static enum leafd_err admit(struct client *client, const struct sign_request *re
     struct signer_link *link;
     enum leafd_err err = LEAFD_OK;
     bool full;
-    uint8_t *copy;
 
     if (client->stopping)
         return LEAFD_INTERNAL;
@@ -301,6 +274,10 @@ static enum leafd_err admit(struct client *client, const struct sign_request *re
     signer_msg_set_sign_id(message, *ret_id);
 
     link = choose(client, entry, &full);
+    if (!link || client->link_count > 1) { /* it may have to wait, or go elsewhere later */
+        entry->message = copy_message(message, len);
+        entry->message_len = len;
+    }
     if (link) {
         entrust(client, entry, link);
         *ret_link = link;
@@ -308,14 +285,11 @@ static enum leafd_err admit(struct client *client, const struct sign_request *re
     }
     if (!full)
         err = hopeless(client, entry, now_ms);
-    if (!err) {
-        copy = copy_message(message, len);
-        if (copy)
-            hold(client, entry, copy, len, false);
-        else
-            err = LEAFD_NOMEM;
-    }
-    if (err)
+    if (!err && !entry->message)
+        err = LEAFD_NOMEM;
+    if (!err)
+        hold(client, entry, false);
+    else
         sign_pending_remove(client->pending, entry);
     return err;
 }
@@ -352,7 +326,7 @@ static void client_sign(struct signer *signer, const struct sign_request *reques
 
 /* ---- the reader: what was held goes out ---- */
 
-/* Messages for one link, taken off their entries. */
+/* Messages for one link. They stay their entries', which only this thread ends. */
 struct parcel {
     struct signer_link *link;
     uint64_t id[BATCH];
@@ -379,7 +353,6 @@ static bool pack(struct client *client, struct parcel *parcel, struct callbacks 
             parcel->link = link;
             parcel->id[parcel->count] = sign_pending_id(client->pending, entry);
             parcel->message[parcel->count++] = (struct iovec){entry->message, entry->message_len};
-            entry->message = NULL;
             entrust(client, entry, link);
         }
         entry = next;
@@ -406,15 +379,12 @@ static void post(struct client *client, struct parcel *parcel, struct callbacks 
         else if (n == 0 || errno != EINTR)
             error = n == 0 ? EAGAIN : errno;
     }
-    for (size_t i = 0; i < sent; i++)
-        free(parcel->message[i].iov_base);
     pthread_mutex_lock(&client->lock);
     for (size_t i = parcel->count; i > sent; i--) /* the last first: they go to the front again */
-        bring_back(client, parcel->link, parcel->id[i - 1], error, parcel->message[i - 1].iov_base,
-                   parcel->message[i - 1].iov_len, true, callbacks);
+        bring_back(client, parcel->link, parcel->id[i - 1], error, NULL, 0, true, callbacks);
     pthread_mutex_unlock(&client->lock);
     for (size_t i = 0; i < parcel->count; i++)
-        link_unref(parcel->link);
+        signer_link_unref(parcel->link);
 }
 
 static void flush(struct client *client)
@@ -441,10 +411,28 @@ static void flush(struct client *client)
 
 /* ---- the reader: deadlines ---- */
 
-static void expire(struct client *client, struct sign_entry *entry, struct callbacks *callbacks)
+/* Under way, and it may go elsewhere: does its process answer anything at all? */
+static void look_after(struct client *client, struct sign_entry *entry, int64_t now_ms)
+{
+    struct signer_link *link = entry->link;
+
+    if (now_ms - link->heard_ms >= SIGNER_SILENT_MS) {
+        signer_choice_silent(link, now_ms);
+        if (move_on(client, entry))
+            return;
+    }
+    set_due_under_way(client, entry, now_ms);
+}
+
+static void expire(struct client *client, struct sign_entry *entry, int64_t now_ms,
+                   struct callbacks *callbacks)
 {
     bool full = false;
 
+    if (entry->link && entry->deadline_ms > now_ms) {
+        look_after(client, entry, now_ms);
+        return;
+    }
     if (entry->link) {
         finish_empty(client, entry, LEAFD_TIMEOUT, callbacks);
         return;
@@ -459,12 +447,12 @@ static void sweep(struct client *client)
 {
     struct callbacks callbacks = {.count = 0};
     struct sign_entry *entry = NULL;
+    int64_t now_ms = clock_mono_ms();
 
     do {
         pthread_mutex_lock(&client->lock);
-        while (callbacks.count < BATCH &&
-               (entry = sign_pending_next_due(client->pending, clock_mono_ms())))
-            expire(client, entry, &callbacks);
+        while (callbacks.count < BATCH && (entry = sign_pending_next_due(client->pending, now_ms)))
+            expire(client, entry, now_ms, &callbacks);
         pthread_mutex_unlock(&client->lock);
         call_back(&callbacks);
     } while (entry);
@@ -544,99 +532,83 @@ static bool take_state(struct client *client, struct signer_link *link, struct b
     return true;
 }
 
+/* What another process may do better: this one is on its way out, or its token is. */
+static bool is_elsewhere(enum leafd_err err)
+{
+    return err == LEAFD_AGAIN || err == LEAFD_TOKEN_UNAVAILABLE || err == LEAFD_INTERNAL;
+}
+
 /* Under the lock. Answers to ids that nobody waits for any more are dropped. */
 static bool take_reply(struct client *client, struct signer_link *link, struct bytes message,
                        struct callbacks *callbacks)
 {
     struct signer_msg_reply reply;
     struct sign_entry *entry;
+    int64_t now_us = clock_mono_us();
 
     if (signer_msg_read_reply(message, &reply))
         return false;
+    link->heard_ms = now_us / 1000;
     entry = sign_pending_find(client->pending, reply.id);
-    if (entry && entry->link == link)
+    if (!entry || entry->link != link)
+        return true;
+    if (reply.err == LEAFD_OK)
+        signer_choice_answered(&client->choice, link, now_us - entry->sent_us, now_us / 1000);
+    if (!is_elsewhere(reply.err) || !move_on(client, entry))
         finish(client, entry, reply.err, reply.signature, callbacks);
     return true;
 }
 
-struct inbox {
-    uint8_t buffer[BATCH][SIGNER_MSG_STATE_MAX];
-    struct iovec part[BATCH];
-    struct mmsghdr header[BATCH];
-};
-
 /* Runs of replies are taken under one lock; a state between them is worked on without it. */
-static bool take_messages(struct client *client, struct signer_link *link, struct inbox *inbox,
-                          size_t count)
+static bool take_messages(struct client *client, struct signer_link *link,
+                          const struct signer_inbox *inbox)
 {
     struct callbacks callbacks = {.count = 0};
     bool good = true;
 
-    for (size_t i = 0; good && i < count;) {
+    for (size_t i = 0; good && i < inbox->count;) {
         pthread_mutex_lock(&client->lock);
-        for (; good && i < count; i++) {
-            struct bytes message = {inbox->buffer[i], inbox->header[i].msg_len};
+        for (; good && i < inbox->count; i++) {
+            struct bytes message = signer_inbox_message(inbox, i);
 
             if (signer_msg_kind(message) == SIGNER_MSG_STATE)
                 break;
-            good = !(inbox->header[i].msg_hdr.msg_flags & MSG_TRUNC) && message.len > 0 &&
-                   take_reply(client, link, message, &callbacks);
+            good = message.len > 0 && take_reply(client, link, message, &callbacks);
         }
         pthread_mutex_unlock(&client->lock);
         call_back(&callbacks);
-        if (good && i < count) {
-            good = !(inbox->header[i].msg_hdr.msg_flags & MSG_TRUNC) &&
-                   take_state(client, link,
-                              (struct bytes){inbox->buffer[i], inbox->header[i].msg_len});
-            i++;
-        }
+        if (good && i < inbox->count)
+            good = take_state(client, link, signer_inbox_message(inbox, i++));
     }
     return good;
 }
 
-static bool read_link(struct client *client, struct signer_link *link, struct inbox *inbox)
+static bool read_link(struct client *client, struct signer_link *link, struct signer_inbox *inbox)
 {
-    for (size_t i = 0; i < BATCH; i++) {
-        inbox->part[i] = (struct iovec){inbox->buffer[i], sizeof(inbox->buffer[i])};
-        inbox->header[i] =
-            (struct mmsghdr){.msg_hdr = {.msg_iov = &inbox->part[i], .msg_iovlen = 1}};
-    }
-    for (;;) {
-        int n = recvmmsg(link->fd, inbox->header, BATCH, MSG_DONTWAIT, NULL);
-        size_t count = n > 0 ? (size_t)n : 0;
-        bool ended = false;
+    enum signer_link_end end;
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == ECONNRESET && !link->was_reset) {
-            link->was_reset = true;
-            continue;
-        }
-        if (n < 0)
-            return errno == EAGAIN;
-        for (size_t i = 0; i < count && !ended; i++)
-            if (inbox->header[i].msg_len == 0) { /* the end of file, again and again */
-                ended = true;
-                count = i;
-            }
-        if (!take_messages(client, link, inbox, count)) {
+    do {
+        end = signer_link_receive(link, inbox);
+        if (!take_messages(client, link, inbox)) {
             static struct log_limit limit;
 
             log_limited(&limit, 1, LOG_LEVEL_ERROR, "signer-misbehaved",
-                        "index=%u reason=\"a message that no signer sends\"", link->index);
+                        "token=%u process=%u reason=\"a message that no signer sends\"",
+                        link->token, link->process);
             return false;
         }
-        if (ended || count < BATCH)
-            return !ended;
-    }
+    } while (end == SIGNER_LINK_MORE);
+    return end != SIGNER_LINK_LOST;
 }
 
 /* Under the lock: counters go on where those of the lost process ended. */
 static void forget(struct client *client, struct signer_link *link)
 {
-    client->gone.signatures += link->state.signatures;
-    client->gone.failures += link->state.failures;
-    client->gone.refusals += link->state.refusals;
+    struct signer_msg_state *gone = &client->past[link->token].gone;
+
+    gone->signatures += link->state.signatures;
+    gone->failures += link->state.failures;
+    gone->refusals += link->state.refusals;
     for (size_t i = 0; i < client->link_count; i++)
         if (client->links[i] == link)
             client->links[i] = client->links[--client->link_count];
@@ -657,16 +629,17 @@ static void lose(struct client *client, struct signer_link *link)
     lost = link->under_way;
     forget(client, link);
     pthread_mutex_unlock(&client->lock);
-    log_event(LOG_LEVEL_WARNING, "signer-lost", "index=%u under_way=%zu", link->index, lost);
+    log_event(LOG_LEVEL_WARNING, "signer-lost", "token=%u process=%u under_way=%zu", link->token,
+              link->process, lost);
     do {
         pthread_mutex_lock(&client->lock);
         while (callbacks.count < BATCH && (entry = sign_pending_each(client->pending, &cursor)))
-            if (entry->link == link)
+            if (entry->link == link && !move_on(client, entry))
                 finish_empty(client, entry, LEAFD_AGAIN, &callbacks);
         pthread_mutex_unlock(&client->lock);
         call_back(&callbacks);
     } while (entry);
-    link_unref(link);
+    signer_link_unref(link);
 }
 
 /* ---- the reader's thread ---- */
@@ -702,7 +675,7 @@ static bool set_watch(struct client *client, struct watch *watch, int *ret_timeo
     return go_on;
 }
 
-static void look(struct client *client, struct watch *watch, struct inbox *inbox)
+static void look(struct client *client, struct watch *watch, struct signer_inbox *inbox)
 {
     uint64_t wakes;
 
@@ -725,7 +698,7 @@ static void look(struct client *client, struct watch *watch, struct inbox *inbox
 static void *read_all(void *arg)
 {
     struct client *client = arg;
-    struct inbox *inbox = malloc(sizeof(*inbox));
+    struct signer_inbox *inbox = malloc(sizeof(*inbox));
     struct watch watch;
     int timeout_ms;
 
@@ -756,33 +729,31 @@ static struct ca_set *client_cas(struct signer *signer)
     return cas;
 }
 
-/* The better the higher. */
-static int rank(enum signer_state state)
+static void token_status(const struct client *client, unsigned token,
+                         struct signer_token_status *ret)
 {
-    static const int ranks[] = {
-        [SIGNER_DOWN] = 0,     [SIGNER_PIN_BLOCKED] = 1, [SIGNER_CONNECTING] = 2,
-        [SIGNER_DEGRADED] = 3, [SIGNER_READY] = 4,
+    const struct token_past *past = &client->past[token];
+    const struct signer_choice_token *known = &client->choice.token[token];
+    bool all_silent = true;
+
+    *ret = (struct signer_token_status){
+        .state = SIGNER_DOWN,
+        .signatures = past->gone.signatures,
+        .failures = past->gone.failures,
+        .refusals = past->gone.refusals,
+        .restarts = past->restarts,
+        .latency_us = (uint64_t)known->latency_us,
+        .text = "no signer process is connected",
     };
-
-    return ranks[state];
-}
-
-static void add_status(struct signer_status *status, const struct signer_link *link)
-{
-    const struct signer_msg_state *state = &link->state;
-    enum signer_state is = link->greeted ? state->state : SIGNER_CONNECTING;
-
-    status->signatures += state->signatures;
-    status->failures += state->failures;
-    status->refusals += state->refusals;
-    status->logins += state->logins;
-    if (link_can_sign(link))
-        status->lanes += state->lanes;
-    if (rank(is) >= rank(status->state)) {
-        status->state = is;
-        snprintf(status->text, sizeof(status->text), "%s",
-                 link->greeted ? state->text : "the signer has not said anything yet");
+    for (size_t i = 0; i < client->link_count; i++) {
+        if (client->links[i]->token != token)
+            continue;
+        signer_link_add_token_status(client->links[i], ret);
+        all_silent = all_silent && client->links[i]->silent.is_on;
     }
+    ret->is_ejected = ret->state != SIGNER_DOWN && (known->slow.is_on || all_silent);
+    if (ret->state == SIGNER_READY)
+        ret->text[0] = '\0';
 }
 
 static void client_status(struct signer *signer, struct signer_status *ret)
@@ -792,15 +763,19 @@ static void client_status(struct signer *signer, struct signer_status *ret)
     pthread_mutex_lock(&client->lock);
     *ret = (struct signer_status){
         .state = SIGNER_DOWN,
-        .signatures = client->gone.signatures,
-        .failures = client->gone.failures,
-        .refusals = client->gone.refusals,
-        .restarts = client->restarts,
         .waiting = sign_pending_count(client->pending),
         .text = "no signer process is connected",
+        .token_count = client->token_count,
     };
+    for (unsigned i = 0; i < client->token_count; i++) {
+        ret->signatures += client->past[i].gone.signatures;
+        ret->failures += client->past[i].gone.failures;
+        ret->refusals += client->past[i].gone.refusals;
+        ret->restarts += client->past[i].restarts;
+        token_status(client, i, &ret->token[i]);
+    }
     for (size_t i = 0; i < client->link_count; i++)
-        add_status(ret, client->links[i]);
+        signer_link_add_status(client->links[i], ret);
     if (ret->state == SIGNER_READY)
         ret->text[0] = '\0';
     pthread_mutex_unlock(&client->lock);
@@ -822,7 +797,7 @@ static void answer_rest(struct client *client)
 static void client_clear(struct client *client)
 {
     for (size_t i = 0; i < client->link_count; i++)
-        link_unref(client->links[i]);
+        signer_link_unref(client->links[i]);
     sign_pending_free(client->pending);
     ca_set_unref(client->cas);
     ca_set_unref(client->configured);
@@ -848,12 +823,16 @@ static void client_free(struct signer *signer)
 
 static const struct signer_ops client_ops = {client_sign, client_cas, client_status, client_free};
 
-enum leafd_err signer_client_new(struct ca_set *cas, size_t max_waiting, struct signer **ret)
+enum leafd_err signer_client_new(struct ca_set *cas, size_t token_count,
+                                 enum conf_token_choice choice, size_t max_waiting,
+                                 struct signer **ret)
 {
     struct client *client = calloc(1, sizeof(*client));
 
     if (!client)
         return LEAFD_NOMEM;
+    client->token_count = token_count;
+    client->choice.mode = choice;
     client->signer.ops = &client_ops;
     client->configured = ca_set_ref(cas);
     client->cas = ca_set_ref(cas);
@@ -870,42 +849,38 @@ enum leafd_err signer_client_new(struct ca_set *cas, size_t max_waiting, struct 
     return LEAFD_OK;
 }
 
-/* Under the lock: room for one more, and those with its index are on their way out. */
-static bool make_way(struct client *client, unsigned index)
+/* Under the lock: those in its place are on their way out. */
+static bool add_link(struct client *client, struct signer_link *link)
 {
+    uint64_t bit = signer_link_bit(link);
+
+    if (client->link_count == LINKS_MAX)
+        return false;
     for (size_t i = 0; i < client->link_count; i++)
-        if (client->links[i]->index == index)
+        if (signer_link_bit(client->links[i]) == bit)
             client->links[i]->retired = true;
-    return client->link_count < LINKS_MAX;
+    client->links[client->link_count++] = link;
+    client->past[link->token].restarts += client->seen_mask & bit ? 1 : 0;
+    client->seen_mask |= bit;
+    signer_choice_renew(&client->choice, link->token);
+    return true;
 }
 
 void signer_client_connect(struct signer *signer, unsigned token, unsigned process, int fd)
 {
-    unsigned index = token * CONF_PROCESSES_MAX + process;
     struct client *client = client_of(signer);
-    struct signer_link *link = calloc(1, sizeof(*link));
-    uint64_t bit = 1ull << index % 64;
-    bool taken;
+    struct signer_link *link = signer_link_new(fd, token, process);
+    bool added = false;
 
-    if (!link) {
-        log_event(LOG_LEVEL_ERROR, "signer-not-connected", "index=%u error=nomem", index);
-        close(fd);
-        return;
+    if (link && token < client->token_count && process < CONF_PROCESSES_MAX) {
+        pthread_mutex_lock(&client->lock);
+        added = add_link(client, link);
+        pthread_mutex_unlock(&client->lock);
     }
-    atomic_init(&link->refs, 1);
-    link->fd = fd;
-    link->index = index;
-    pthread_mutex_lock(&client->lock);
-    taken = make_way(client, index);
-    if (taken) {
-        client->links[client->link_count++] = link;
-        client->restarts += client->seen_mask & bit ? 1 : 0;
-        client->seen_mask |= bit;
-    }
-    pthread_mutex_unlock(&client->lock);
-    if (!taken) {
-        log_event(LOG_LEVEL_ERROR, "signer-not-connected", "index=%u error=busy", index);
-        link_unref(link);
+    if (!added) {
+        log_event(LOG_LEVEL_ERROR, "signer-not-connected", "token=%u process=%u", token, process);
+        if (link)
+            signer_link_unref(link);
         return;
     }
     wake(client);

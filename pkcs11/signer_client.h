@@ -7,13 +7,15 @@
 
 #include "pkcs11/signer.h"
 
-/* `cas` (a reference is taken) are the configured CAs; the untrusted one arrives with the signer's
- * greeting. At most `max_waiting` requests are under way or held; more are LEAFD_BUSY. */
-LEAFD_CHECKED enum leafd_err signer_client_new(struct ca_set *cas, size_t max_waiting,
+/* `token_count` tokens with the same keys sign, chosen by `choice`. `cas` (a reference is taken)
+ * are the configured CAs; the untrusted one arrives with the signer's greeting. At most
+ * `max_waiting` requests are under way or held; more are LEAFD_BUSY. */
+LEAFD_CHECKED enum leafd_err signer_client_new(struct ca_set *cas, size_t token_count,
+                                               enum conf_token_choice choice, size_t max_waiting,
                                                struct signer **ret);
 
 /* The supervisor has started signer number `process` of token `token` and this is our end of the
- * pair; takes the descriptor. What waited on the one before is called with LEAFD_AGAIN when that
- * one's socket ends.
- */
+ * pair; takes the descriptor. What waited on one whose socket ends, or that could not sign, goes to
+ * another process if there is one that signs for that CA; else it is called with what came of it,
+ * LEAFD_AGAIN where the process is gone. */
 void signer_client_connect(struct signer *signer, unsigned token, unsigned process, int fd);

@@ -139,6 +139,76 @@ static void write_crl(const struct admin_state *state, FILE *out)
                 crl.good && crl.crl.next_update > 0 ? (uint64_t)crl.crl.next_update : 0);
 }
 
+static uint64_t token_lanes(const struct signer_token_status *token)
+{
+    return token->lanes;
+}
+
+static uint64_t token_under_way(const struct signer_token_status *token)
+{
+    return token->under_way;
+}
+
+static uint64_t token_latency(const struct signer_token_status *token)
+{
+    return token->latency_us;
+}
+
+static uint64_t token_is_ejected(const struct signer_token_status *token)
+{
+    return token->is_ejected;
+}
+
+static uint64_t token_signatures(const struct signer_token_status *token)
+{
+    return token->signatures;
+}
+
+static uint64_t token_failures(const struct signer_token_status *token)
+{
+    return token->failures;
+}
+
+static uint64_t token_restarts(const struct signer_token_status *token)
+{
+    return token->restarts;
+}
+
+static void write_tokens(const struct signer_status *signer, FILE *out)
+{
+    static const struct {
+        const char *name;
+        const char *type;
+        const char *help;
+        uint64_t (*value)(const struct signer_token_status *token);
+    } rows[] = {
+        {"leafd_token_lanes", "gauge", "Sessions of a token that can sign.", token_lanes},
+        {"leafd_token_under_way", "gauge", "Leaves that a token is to sign now.", token_under_way},
+        {"leafd_token_latency_microseconds", "gauge",
+         "A running mean of what a signature takes; 0 when there was none yet.", token_latency},
+        {"leafd_token_ejected", "gauge",
+         "1 while a token is left out, but for a request now and then.", token_is_ejected},
+        {"leafd_token_signatures_total", "counter", "Signatures of a token.", token_signatures},
+        {"leafd_token_failures_total", "counter", "Signatures that failed.", token_failures},
+        {"leafd_token_restarts_total", "counter",
+         "Signer processes that came after a token's first ones.", token_restarts},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", rows[i].name, rows[i].help, rows[i].name,
+                rows[i].type);
+        for (size_t t = 0; t < signer->token_count; t++)
+            fprintf(out, "%s{token=\"%zu\"} %" PRIu64 "\n", rows[i].name, t,
+                    rows[i].value(&signer->token[t]));
+    }
+    fprintf(out, "# HELP leafd_token_state 1 for the state a token is in.\n"
+                 "# TYPE leafd_token_state gauge\n");
+    for (size_t t = 0; t < signer->token_count; t++)
+        for (int s = SIGNER_DOWN; s <= SIGNER_PIN_BLOCKED; s++)
+            fprintf(out, "leafd_token_state{token=\"%zu\",state=\"%s\"} %d\n", t,
+                    signer_state_name((enum signer_state)s), s == (int)signer->token[t].state);
+}
+
 static void write_gauges(const struct admin_state *state, FILE *out)
 {
     struct signer_status signer;
@@ -163,6 +233,7 @@ static void write_gauges(const struct admin_state *state, FILE *out)
     for (int s = SIGNER_DOWN; s <= SIGNER_PIN_BLOCKED; s++)
         fprintf(out, "leafd_signer_state{state=\"%s\"} %d\n",
                 signer_state_name((enum signer_state)s), s == (int)signer.state);
+    write_tokens(&signer, out);
     fprintf(out, "# HELP leafd_keys_stock Leaf keys made ahead.\n"
                  "# TYPE leafd_keys_stock gauge\n");
     for (size_t i = 0; i < LEAF_TYPE_COUNT; i++)

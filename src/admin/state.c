@@ -45,6 +45,33 @@ static void write_signer(const struct admin_state *state, struct json *json)
     json_object_end(json);
 }
 
+static void write_tokens(const struct admin_state *state, struct json *json)
+{
+    struct signer_status signer;
+
+    signer_status(state->signer, &signer);
+    json_array_begin(json, "tokens");
+    for (size_t i = 0; i < signer.token_count; i++) {
+        const struct signer_token_status *token = &signer.token[i];
+
+        json_object_begin(json, NULL);
+        json_uint(json, "token", i);
+        json_string(json, "state", signer_state_name(token->state));
+        json_string(json, "text", token->text);
+        json_bool(json, "ejected", token->is_ejected);
+        json_uint(json, "lanes", token->lanes);
+        json_uint(json, "under_way", token->under_way);
+        json_uint(json, "latency_us", token->latency_us);
+        json_uint(json, "signatures", token->signatures);
+        json_uint(json, "failures", token->failures);
+        json_uint(json, "refusals", token->refusals);
+        json_uint(json, "logins", token->logins);
+        json_uint(json, "restarts", token->restarts);
+        json_object_end(json);
+    }
+    json_array_end(json);
+}
+
 static void write_keys(const struct admin_state *state, struct json *json)
 {
     json_object_begin(json, "keys");
@@ -102,6 +129,7 @@ void admin_state_write(const struct admin_state *state, struct json *json)
     json_string(json, "reason", why.text);
     json_int(json, "uptime_sec", (clock_mono_ms() - state->started_ms) / 1000);
     write_signer(state, json);
+    write_tokens(state, json);
     leaf_cache_measure(state->cache, &entries, &bytes);
     json_object_begin(json, "cache");
     json_uint(json, "entries", entries);

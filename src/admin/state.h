@@ -22,6 +22,6 @@ struct admin_state {
 /* Ready to issue: a signer signs, and the default CA is valid now. When not, `why` tells. */
 bool admin_state_is_ready(const struct admin_state *state, struct why *why);
 
-/* Members of a JSON object that is open: version, uptime, signer, cache, keys, crl and every
- * counter that is not zero. */
+/* Members of a JSON object that is open: version, uptime, signer, tokens, cache, keys, crl and
+ * every counter that is not zero. */
 void admin_state_write(const struct admin_state *state, struct json *json);

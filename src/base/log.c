@@ -28,6 +28,11 @@ void log_init(const char *role, enum log_level level)
     log_set_level(level);
 }
 
+void log_set_role(const char *role)
+{
+    log_role = role;
+}
+
 void log_set_level(enum log_level level)
 {
     atomic_store_explicit(&log_threshold, (int)level, memory_order_relaxed);

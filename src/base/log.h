@@ -19,6 +19,7 @@ enum log_level {
 
 /* `role` is "supervisor", "front", "signer" or a command's name; it must outlive the process. */
 void log_init(const char *role, enum log_level level);
+void log_set_role(const char *role); /* likewise, once it is known better */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 /* "error", "warning", "notice", "info", "debug" to its level. False and *ret untouched for another

@@ -157,6 +157,42 @@ static void print_signer(const struct ctl_json *json)
     }
 }
 
+/* One line for each token, where there are several. */
+static void print_tokens(const struct ctl_json *json)
+{
+    const struct ctl_json_value *tokens = ctl_json_get(json, 0, "tokens");
+    size_t first;
+
+    if (!tokens || tokens->kind != CTL_JSON_ARRAY)
+        return;
+    first = index_of(json, tokens) + 1;
+    if (first >= tokens->next || json->value[first].next >= tokens->next)
+        return;
+    for (size_t i = first; i < tokens->next; i = json->value[i].next) {
+        const struct ctl_json_value *state = ctl_json_get(json, i, "state");
+        const struct ctl_json_value *ejected = ctl_json_get(json, i, "ejected");
+        char name[40];
+        char text[256];
+
+        if (!state)
+            continue;
+        snprintf(name, sizeof(name), "Token %" PRIu64, number_of(ctl_json_get(json, i, "token")));
+        snprintf(text, sizeof(text),
+                 "%.*s%s; lanes %" PRIu64 ", under way %" PRIu64 ", signatures %" PRIu64
+                 ", failures %" PRIu64 ", restarts %" PRIu64 ", %" PRIu64 " us",
+                 (int)state->text.len, (const char *)state->text.data,
+                 ejected && bytes_equal(ejected->text, bytes_of("true")) ? ", left out" : "",
+                 number_of(ctl_json_get(json, i, "lanes")),
+                 number_of(ctl_json_get(json, i, "under_way")),
+                 number_of(ctl_json_get(json, i, "signatures")),
+                 number_of(ctl_json_get(json, i, "failures")),
+                 number_of(ctl_json_get(json, i, "restarts")),
+                 number_of(ctl_json_get(json, i, "latency_us")));
+        ctl_print_row(name, text);
+        print_text("  missing", ctl_json_get(json, i, "text"));
+    }
+}
+
 static void print_cache(const struct ctl_json *json)
 {
     const struct ctl_json_value *cache = ctl_json_get(json, 0, "cache");
@@ -264,6 +300,7 @@ static void print_status(const struct ctl_json *json)
              up / 3600 % 24, up / 60 % 60, up % 60);
     ctl_print_row("Up for", text);
     print_signer(json);
+    print_tokens(json);
     print_cache(json);
     print_keys(json);
     print_crl(json);

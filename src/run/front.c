@@ -56,7 +56,8 @@ static enum leafd_err front_start(struct front *front, struct role_start *start,
     struct packet_path_parts parts;
     enum leafd_err err;
 
-    err = signer_client_new(start->cas, conf->flights_max, &front->signer);
+    err = signer_client_new(start->cas, conf->token_count, conf->token_choice, conf->flights_max,
+                            &front->signer);
     if (err != LEAFD_OK)
         return err;
     err = key_pool_new(conf, &front->keys);

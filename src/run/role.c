@@ -157,6 +157,18 @@ static int *place_of(struct role_start *start, const struct role_msg *message)
     }
 }
 
+/* Where there are several signers their log lines tell which one speaks: leafd[signer-1.0]. */
+static void log_name_set(const struct role_start *start, enum role role)
+{
+    static char name[32];
+    const struct conf *conf = start->conf;
+
+    if (role != ROLE_SIGNER || (conf->token_count == 1 && conf->token[0].processes == 1))
+        return;
+    snprintf(name, sizeof(name), "%s-%u.%u", roles[role].name, start->token, start->process);
+    log_set_role(name);
+}
+
 static enum leafd_err conf_read(struct role_start *start, int boot_fd, struct why *why)
 {
     struct role_boot boot;
@@ -250,6 +262,8 @@ int role_main(const char *name, int channel)
     (void)fcntl(channel, F_SETFD, FD_CLOEXEC); /* nobody's whom a token's module starts */
 
     err = start_receive(&start, &parent, &why);
+    if (err == LEAFD_OK)
+        log_name_set(&start, role);
     if (err == LEAFD_OK) /* before the sandbox: they may be readable by root alone */
         err = ca_files_read(start.conf, &start.cas, &why);
     if (err == LEAFD_OK) {

@@ -3,15 +3,19 @@
 dies, and how often a PIN is tried."""
 
 import contextlib
+import os
+import shutil
 import signal
+import subprocess
+import time
 
 import pytest
 
 from lib import checks, tree
-from lib.authority import configuration, leafctl_json
+from lib.authority import SoftwareAuthority, Token, configuration, leafctl_json
 from lib.client import Load, by_ids, run_load
 from lib.failing_token import FailingToken
-from lib.leafd_process import LeafdProcess
+from lib.leafd_process import LeafdProcess, pairs
 from lib.polling import wait_for
 
 HOST = "tokens.example.org"
@@ -100,3 +104,175 @@ def test_a_wrong_pin_is_tried_by_one_process(folder, failing, config):
     failing.tell("pin = 9999")
     assert LeafdProcess(folder, config).wait_exit() == 78
     assert failing.count("login") == 1
+
+
+# ---- two tokens ----
+
+
+@pytest.fixture
+def two(failing, folder):
+    """Two tokens behind modules that fail on command, with the same key; and the configuration."""
+    other = FailingToken(folder, "other", failing.authority)
+    config = configuration(failing, failing.authority.pem_file, "ca")
+    config["more_tokens"] = [other.section()]
+    return [failing, other], config
+
+
+def wait_both(daemon):
+    daemon.wait_ready()
+    wait_for(lambda: len(daemon.events("signer-ready")) == 2, "both tokens sign")
+
+
+def signer_pid(daemon, token):
+    """Of the process that was started last for this token."""
+    return int([pairs(e)["pid"] for e in daemon.events("role-started") if f"token={token}" in e.split()][-1])
+
+
+def load_during(daemon, authority, kind, harm, more=300, clients=32):
+    """So many clients ask while `harm` happens; nothing is lost and nothing fails."""
+    load = Load(daemon.address, endless(kind), clients).start()
+    wait_for(lambda: load.count_answered() > 100, "the load runs")
+    harm()
+    before = load.count_answered()
+    wait_for(lambda: load.count_answered() > before + more, "the load goes on")
+    outcomes = load.stop()
+    assert_all_good(outcomes, authority)
+    return outcomes
+
+
+def endless(kind):
+    def make(number):
+        host = f"{kind}-{number}.tokens.example.org"
+        return host, by_ids(host)
+
+    return make
+
+
+def test_prefer_first(folder, two):
+    """The second token signs only what the first one cannot; whatever befalls that, nothing fails."""
+    (first, second), config = two
+    with LeafdProcess(folder, config) as daemon:
+        wait_both(daemon)
+        signed = second.count("sign")
+        assert_all_good(run_load(daemon.address, new_hosts("quiet", 100), clients=16), first.authority)
+        assert second.count("sign") == signed
+
+        load_during(daemon, first.authority, "killed", lambda: daemon.kill_pid(signer_pid(daemon, 0)))
+        wait_for(lambda: len(daemon.events("signer-ready")) == 3, "the first token signs again")
+
+        load_during(daemon, first.authority, "removed", lambda: first.tell("present = no"))
+        assert second.count("sign") > signed + 200
+        first.tell()
+        signed = first.count("sign")
+        with daemon.client() as client:
+            names = (f"back-{n}.tokens.example.org" for n in range(10000))
+            wait_for(lambda: client.ask_leaf(by_ids(next(names))) and first.count("sign") > signed + 1, "it is preferred again")
+
+        pid = signer_pid(daemon, 0)
+        load_during(daemon, first.authority, "frozen", lambda: os.kill(pid, signal.SIGSTOP), more=400)
+        os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: daemon.events("signer-ejected"), "the silent one was ejected")
+
+
+def test_a_module_that_crashes(folder, two):
+    (first, _), config = two
+    with LeafdProcess(folder, config) as daemon:
+        wait_both(daemon)
+        load_during(daemon, first.authority, "crash", lambda: first.tell("crash.C_Sign = 1 5"))
+        daemon.wait_line(lambda line: "event=role-ended" in line and "signal=11" in line, "that it crashed")
+
+
+def test_spread(folder, two):
+    """Both sign; one that becomes 50 ms slower is left out, and is taken again once it is as fast."""
+    (first, second), config = two
+    config["token_choice"] = "spread"
+    with LeafdProcess(folder, config) as daemon:
+        wait_both(daemon)
+        signed = [token.count("sign") for token in (first, second)]
+        assert_all_good(run_load(daemon.address, new_hosts("spread", 600), clients=32), first.authority)
+        shares = [token.count("sign") - before for token, before in zip((first, second), signed)]
+        assert min(shares) > 60, shares
+
+        # 50 ms slower: it is found out by its first answers, and then gets a request a second.
+        second.tell("latency.C_Sign = 50000")
+        load_during(
+            daemon,
+            first.authority,
+            "slow",
+            lambda: daemon.wait_line(
+                lambda line: "event=token-ejected" in line and "token=1" in line.split(), "token 1 is ejected"
+            ),
+            clients=8,
+        )
+        signed, since = second.count("sign"), time.monotonic()
+        outcomes = run_load(daemon.address, new_hosts("fast", 800), clients=8)
+        assert_all_good(outcomes, first.authority)
+        slow = second.count("sign") - signed
+        assert slow <= 2 + (time.monotonic() - since), "more than one probe a second"
+        assert sum(1 for o in outcomes if o.answered - o.sent > 0.05) <= slow + (8 if not tree.IS_SANITIZED else 800)
+
+        second.tell()
+        back = len(daemon.lines)
+        with daemon.client() as client:
+            names = (f"again-{n}.tokens.example.org" for n in range(100000))
+            wait_for(lambda: client.ask_leaf(by_ids(next(names))) and daemon.events("token-back", back), "it is taken again")
+
+
+def test_another_key_is_refused_by_name(folder, failing):
+    (folder / "elsewhere").mkdir()
+    other = FailingToken(folder, "other", SoftwareAuthority(folder / "elsewhere"))
+    config = configuration(failing, failing.authority.pem_file, "ca")
+    config["more_tokens"] = [other.section()]
+    daemon = LeafdProcess(folder, config)
+    assert daemon.wait_exit() == 78
+    told = [line for line in daemon.lines if "event=start-failed" in line]
+    assert any(str(failing.authority.pem_file) in line and "signer-1.0" in line for line in told), daemon.log()
+
+
+def test_a_wrong_pin_of_one_token(folder, two):
+    """Blocks that token alone; the other goes on."""
+    (first, second), config = two
+    with LeafdProcess(folder, config) as daemon:
+        wait_both(daemon)
+        logins = second.count("login")
+        second.tell("pin = 9999")
+        for _ in range(3):
+            daemon.kill_pid(signer_pid(daemon, 1))
+            wait_for(lambda: leafctl_json(config, folder, "status")["tokens"][1]["state"] == "pin-blocked", "it is blocked")
+        assert second.count("login") == logins + 1
+        assert_all_good(run_load(daemon.address, new_hosts("one-left", 60), clients=16), first.authority)
+        assert daemon.http("/ready")[0] == 200
+        assert daemon.metric("leafd_token_state", token="1", state="pin-blocked") == 1
+        assert unblock(folder, config, "0") == 0
+        assert unblock(folder, config, "1") == 1
+        wait_for(lambda: second.count("login") == logins + 2, "one more try")
+
+
+def test_two_softhsm_tokens(folder):
+    """The same key, imported into two token folders of their own; one is killed again and again under load."""
+    tool = shutil.which("softhsm2-util")
+    if not tool or not tree.SOFTHSM_MODULE:
+        pytest.skip("softhsm2-util is not there")
+    authority = SoftwareAuthority(folder)
+    tokens = [Token(folder / name) for name in ("one", "two")]
+    for token in tokens:
+        done = subprocess.run(
+            [tool, "--import", str(authority.key_file), "--token", token.label, "--label", "ca", "--id", "01",
+             "--pin", token.pin_file.read_text().strip()],
+            capture_output=True, text=True, timeout=60, env={**os.environ, "SOFTHSM2_CONF": str(token.conf)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        tree.give_to(token.folder, tree.SIGNER_ID)
+    config = configuration(tokens[0], authority.pem_file, "ca")
+    config["more_tokens"] = [{"env": {"SOFTHSM2_CONF": str(tokens[1].conf)}, "pin_file": str(tokens[1].pin_file)}]
+    config["token_choice"] = "spread"
+    with LeafdProcess(folder, config) as daemon:
+        wait_both(daemon)
+
+        def kill():
+            for token in (0, 1, 0, 1):
+                ready = len(daemon.events("signer-ready"))
+                daemon.kill_pid(signer_pid(daemon, token))
+                wait_for(lambda: len(daemon.events("signer-ready")) == ready + 1, "it signs again")
+
+        load_during(daemon, authority, "softhsm", kill)

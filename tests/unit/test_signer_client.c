@@ -85,13 +85,18 @@ static void ask(struct signer *client, struct answer *answer)
 
 /* ---- a signer process, played ---- */
 
-static int connect_signer(struct signer *client, unsigned index)
+static int connect_token(struct signer *client, unsigned token, unsigned process)
 {
     int ends[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    signer_client_connect(client, 0, index, ends[0]);
+    signer_client_connect(client, token, process, ends[0]);
     return ends[1];
+}
+
+static int connect_signer(struct signer *client, unsigned index)
+{
+    return connect_token(client, 0, index);
 }
 
 static void say(int fd, const void *message, size_t len)
@@ -179,7 +184,9 @@ static struct signer *new_client(size_t max_waiting)
 {
     struct signer *client;
 
-    assert_int_equal(signer_client_new(configured, max_waiting, &client), LEAFD_OK);
+    assert_int_equal(signer_client_new(configured, CONF_TOKEN_MAX, CONF_TOKEN_PREFER_FIRST,
+                                       max_waiting, &client),
+                     LEAFD_OK);
     return client;
 }
 
@@ -833,6 +840,183 @@ static int drop_cas(void **state)
     return 0;
 }
 
+/* ---- several tokens ---- */
+
+struct tokens {
+    struct signer *client;
+    int fd[2]; /* token 0's and token 1's signer */
+};
+
+static void tokens_init(struct tokens *tokens)
+{
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    struct signer_status status;
+
+    tokens->client = new_client(WAITING_MAX);
+    for (unsigned i = 0; i < 2; i++) {
+        tokens->fd[i] = connect_token(tokens->client, i, 0);
+        greet_as(tokens->fd[i], (struct signer_msg_state){.state = SIGNER_READY, .lanes = 2}, NULL);
+    }
+    do {
+        assert_true(clock_mono_ms() < until_ms);
+        poll(NULL, 0, 1);
+        signer_status(tokens->client, &status);
+    } while (status.token[0].state != SIGNER_READY || status.token[1].state != SIGNER_READY);
+    assert_int_equal(status.lanes, 4);
+}
+
+static void tokens_clear(struct tokens *tokens)
+{
+    for (int i = 0; i < 2; i++)
+        if (tokens->fd[i] != -1)
+            close(tokens->fd[i]);
+    signer_free(tokens->client);
+}
+
+static void the_first_token_is_preferred(void **state)
+{
+    struct tokens tokens;
+    struct answer answer[4];
+
+    (void)state;
+    tokens_init(&tokens);
+    for (int i = 0; i < 4; i++)
+        ask(tokens.client, &answer[i]);
+    for (int i = 0; i < 4; i++)
+        reply(tokens.fd[0], hear(tokens.fd[0]), LEAFD_OK);
+    for (int i = 0; i < 4; i++)
+        expect(&answer[i], LEAFD_OK);
+    assert_false(is_asked(tokens.fd[1], 0));
+    tokens_clear(&tokens);
+}
+
+/* What one cannot sign the other does, and nobody notices. */
+static void a_request_moves_to_another_token(void **state)
+{
+    static const enum leafd_err errs[] = {LEAFD_AGAIN, LEAFD_TOKEN_UNAVAILABLE, LEAFD_INTERNAL};
+    struct tokens tokens;
+    struct answer answer;
+
+    (void)state;
+    tokens_init(&tokens);
+    for (size_t i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
+        uint64_t id;
+
+        ask(tokens.client, &answer);
+        id = hear(tokens.fd[0]);
+        reply(tokens.fd[0], id, errs[i]);
+        assert_true(hear(tokens.fd[1]) == id);
+        reply(tokens.fd[0], id, LEAFD_OK); /* too late */
+        reply(tokens.fd[0], id, LEAFD_REFUSED);
+        assert_int_equal(atomic_load(&answer.calls), 0);
+        reply(tokens.fd[1], id, LEAFD_OK);
+        expect(&answer, LEAFD_OK);
+    }
+    ask(tokens.client, &answer);
+    hear(tokens.fd[0]);
+    close(tokens.fd[0]);
+    tokens.fd[0] = -1;
+    reply(tokens.fd[1], hear(tokens.fd[1]), LEAFD_OK);
+    expect(&answer, LEAFD_OK);
+    tokens_clear(&tokens);
+}
+
+static void a_request_ends_when_all_have_failed(void **state)
+{
+    struct tokens tokens;
+    struct answer answer;
+
+    (void)state;
+    tokens_init(&tokens);
+    ask(tokens.client, &answer);
+    reply(tokens.fd[0], hear(tokens.fd[0]), LEAFD_AGAIN);
+    reply(tokens.fd[1], hear(tokens.fd[1]), LEAFD_AGAIN);
+    expect(&answer, LEAFD_AGAIN); /* the asker draws a new serial: both may have seen this one */
+
+    ask(tokens.client, &answer);
+    reply(tokens.fd[0], hear(tokens.fd[0]), LEAFD_REFUSED);
+    expect(&answer, LEAFD_REFUSED); /* and the other one is not asked */
+    assert_false(is_asked(tokens.fd[1], 0));
+    tokens_clear(&tokens);
+}
+
+/* One that has work and says nothing: its work goes to the other, and so does what comes next; when
+ * it answers it is asked again. */
+static void a_silent_token_is_left_out(void **state)
+{
+    struct tokens tokens;
+    struct signer_status status;
+    struct answer answer;
+    int64_t asked_ms = clock_mono_ms();
+    uint64_t id;
+
+    (void)state;
+    tokens_init(&tokens);
+    ask(tokens.client, &answer);
+    id = hear(tokens.fd[0]);
+    reply(tokens.fd[1], hear(tokens.fd[1]), LEAFD_OK);
+    expect(&answer, LEAFD_OK);
+    assert_true(clock_mono_ms() - asked_ms >= 900);
+    signer_status(tokens.client, &status);
+    assert_true(status.token[0].is_ejected);
+    assert_false(status.token[1].is_ejected);
+
+    ask(tokens.client, &answer);
+    reply(tokens.fd[1], hear(tokens.fd[1]), LEAFD_OK);
+    expect(&answer, LEAFD_OK);
+    reply(tokens.fd[0], id, LEAFD_OK);   /* nobody waits for that any more */
+    while (!is_asked(tokens.fd[0], 0)) { /* the probe */
+        ask(tokens.client, &answer);
+        if (is_asked(tokens.fd[1], 20)) {
+            reply(tokens.fd[1], hear(tokens.fd[1]), LEAFD_OK);
+            expect(&answer, LEAFD_OK);
+        }
+        assert_true(clock_mono_ms() - asked_ms < PATIENCE_MS);
+    }
+    reply(tokens.fd[0], hear(tokens.fd[0]), LEAFD_OK);
+    expect(&answer, LEAFD_OK);
+    signer_status(tokens.client, &status);
+    assert_false(status.token[0].is_ejected);
+    tokens_clear(&tokens);
+}
+
+static void each_token_counts_for_itself(void **state)
+{
+    struct signer *client = new_client(WAITING_MAX);
+    struct signer_status status;
+    int fd[2];
+
+    (void)state;
+    fd[0] = connect_token(client, 0, 0);
+    greet_as(fd[0], (struct signer_msg_state){.state = SIGNER_READY, .lanes = 3, .signatures = 5},
+             NULL);
+    wait_for_state(client, SIGNER_READY);
+    fd[1] = connect_token(client, 1, 0);
+    greet_as(fd[1],
+             (struct signer_msg_state){.state = SIGNER_PIN_BLOCKED, .failures = 7, .text = "x"},
+             NULL);
+    do {
+        poll(NULL, 0, 1);
+        signer_status(client, &status);
+    } while (status.token[1].state != SIGNER_PIN_BLOCKED);
+    assert_int_equal(status.state, SIGNER_READY);
+    assert_int_equal(status.signatures, 5);
+    assert_int_equal(status.failures, 7);
+    assert_int_equal(status.token[0].lanes, 3);
+    assert_int_equal(status.token[1].lanes, 0);
+    assert_int_equal(status.token[1].failures, 7);
+    assert_string_equal(status.token[1].text, "x");
+    assert_int_equal(status.token[2].state, SIGNER_DOWN);
+    close(fd[1]);
+    do {
+        poll(NULL, 0, 1);
+        signer_status(client, &status);
+    } while (status.token[1].state != SIGNER_DOWN);
+    assert_int_equal(status.token[1].failures, 7); /* counters outlive their process */
+    close(fd[0]);
+    signer_free(client);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -856,6 +1040,11 @@ int main(void)
         cmocka_unit_test(everyone_is_answered_though_signers_die),
         cmocka_unit_test(entries_are_due_in_time),
         cmocka_unit_test(ids_do_not_come_again),
+        cmocka_unit_test(the_first_token_is_preferred),
+        cmocka_unit_test(a_request_moves_to_another_token),
+        cmocka_unit_test(a_request_ends_when_all_have_failed),
+        cmocka_unit_test(a_silent_token_is_left_out),
+        cmocka_unit_test(each_token_counts_for_itself),
     };
 
     return cmocka_run_group_tests(tests, make_cas, drop_cas);

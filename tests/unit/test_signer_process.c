@@ -266,7 +266,7 @@ static enum leafd_err pair_start(struct pair *pair, const char *pin)
     assert_string_equal(why.text, "");
     assert_int_equal(err, LEAFD_OK);
     assert_null(secret.data);
-    assert_int_equal(signer_client_new(configured, 8192, &pair->client), LEAFD_OK);
+    assert_int_equal(signer_client_new(configured, CONF_TOKEN_MAX, CONF_TOKEN_PREFER_FIRST, 8192, &pair->client), LEAFD_OK);
     serve(pair->process, pair->client, 0);
     return signer_process_start(pair->process, &why);
 }
