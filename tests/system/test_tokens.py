@@ -93,11 +93,11 @@ def unblock(folder, config, *token):
 
 
 @contextlib.contextmanager
-def all_blocked(daemon):
-    """What happens in the context starts all signers anew; they all find that the PIN is not to be tried."""
+def all_blocked(daemon, count=PROCESSES):
+    """What happens in the context starts so many signers anew; they find that the PIN is not to be tried."""
     since = len(daemon.lines)
     yield
-    wait_for(lambda: len(daemon.events("pin-blocked", since)) == PROCESSES, "all signers wait for the operator")
+    wait_for(lambda: len(daemon.events("pin-blocked", since)) == count, "the signers wait for the operator")
 
 
 def test_a_wrong_pin_is_tried_by_one_process(folder, failing, config):
@@ -229,6 +229,10 @@ def test_another_key_is_refused_by_name(folder, failing):
     assert any(str(failing.authority.pem_file) in line and "signer-1.0" in line for line in told), daemon.log()
 
 
+def token_states(config, folder):
+    return [token["state"] for token in leafctl_json(config, folder, "status")["tokens"]]
+
+
 def test_a_wrong_pin_of_one_token(folder, two):
     """Blocks that token alone; the other goes on."""
     (first, second), config = two
@@ -237,8 +241,9 @@ def test_a_wrong_pin_of_one_token(folder, two):
         logins = second.count("login")
         second.tell("pin = 9999")
         for _ in range(3):
-            daemon.kill_pid(signer_pid(daemon, 1))
-            wait_for(lambda: leafctl_json(config, folder, "status")["tokens"][1]["state"] == "pin-blocked", "it is blocked")
+            with all_blocked(daemon, 1):
+                daemon.kill_pid(signer_pid(daemon, 1))
+        wait_for(lambda: token_states(config, folder) == ["ready", "pin-blocked"], "status tells of it")
         assert second.count("login") == logins + 1
         assert_all_good(run_load(daemon.address, new_hosts("one-left", 60), clients=16), first.authority)
         assert daemon.http("/ready")[0] == 200
