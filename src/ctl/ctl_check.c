@@ -102,24 +102,33 @@ static void find_folder(struct findings *to, const char *option, const char *pat
     free(folder);
 }
 
-static void find_token(struct findings *to, const struct conf *conf)
+static void find_token(struct findings *to, const struct conf *conf, size_t index)
 {
+    const struct conf_token *token = &conf->token[index];
+    char section[32] = "token";
+    char row[64];
     struct stat status;
 
-    if (conf->token[0].access == CONF_ACCESS_FILE) {
-        for (size_t i = 0; i < conf->ca_count; i++)
+    if (index > 0)
+        snprintf(section, sizeof(section), "more_tokens[%zu]", index - 1);
+    if (token->access == CONF_ACCESS_FILE) {
+        for (size_t i = 0; i < conf->ca_count && index == 0; i++)
             find_secret(to, "ca.key", conf->ca[i].key);
+        if (token->key)
+            find_secret(to, "more_tokens[].key", token->key);
         return;
     }
-    (void)find_file(to, "token.module", conf->token[0].module, &status);
-    if (conf->token[0].pin_file)
-        find_secret(to, "token.pin_file", conf->token[0].pin_file);
-    if (conf->token[0].pin_env &&
-        (!getenv(conf->token[0].pin_env) || !*getenv(conf->token[0].pin_env)))
-        find(to, false, "token.pin_env: the variable %s is not set here", conf->token[0].pin_env);
-    for (size_t i = 0; i < conf->token[0].env_count; i++) {
-        if (strcmp(conf->token[0].env[i].name, "SOFTHSM2_CONF") == 0)
-            (void)find_file(to, "token.env: SOFTHSM2_CONF", conf->token[0].env[i].value, &status);
+    snprintf(row, sizeof(row), "%s.module", section);
+    (void)find_file(to, row, token->module, &status);
+    snprintf(row, sizeof(row), "%s.pin_file", section);
+    if (token->pin_file)
+        find_secret(to, row, token->pin_file);
+    if (token->pin_env && (!getenv(token->pin_env) || !*getenv(token->pin_env)))
+        find(to, false, "%s.pin_env: the variable %s is not set here", section, token->pin_env);
+    snprintf(row, sizeof(row), "%s.env: SOFTHSM2_CONF", section);
+    for (size_t i = 0; i < token->env_count; i++) {
+        if (strcmp(token->env[i].name, "SOFTHSM2_CONF") == 0)
+            (void)find_file(to, row, token->env[i].value, &status);
     }
 }
 
@@ -312,7 +321,8 @@ static int check(const struct ctl *ctl, const struct conf *conf)
         return ctl_failed(&why);
     find_users(findings, conf);
     find_cas(findings, conf);
-    find_token(findings, conf);
+    for (size_t i = 0; i < conf->token_count; i++)
+        find_token(findings, conf, i);
     find_policy(findings, conf);
     find_sockets(findings, conf);
     code = ctl->json ? tell_json(conf, findings) : tell(conf, findings);

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from lib import checks, tree
-from lib.authority import SoftwareAuthority, Token, configuration, leafctl_json
+from lib.authority import SoftwareAuthority, Token, configuration, leafctl, leafctl_json
 from lib.client import Load, by_ids, run_load
 from lib.failing_token import FailingToken
 from lib.leafd_process import LeafdProcess, pairs
@@ -216,6 +216,13 @@ def test_spread(folder, two):
         with daemon.client() as client:
             names = (f"again-{n}.tokens.example.org" for n in range(100000))
             wait_for(lambda: client.ask_leaf(by_ids(next(names))) and daemon.events("token-back", back), "it is taken again")
+
+
+def test_check_looks_at_each_token(folder, two):
+    (_, second), config = two
+    config["more_tokens"][0]["pin_file"] = str(second.folder / "no-such-pin")
+    done = leafctl(config, folder, "check")
+    assert done.returncode == 1 and f"more_tokens[0].pin_file: {second.folder}/no-such-pin" in done.stdout, done.stdout
 
 
 def test_another_key_is_refused_by_name(folder, failing):
