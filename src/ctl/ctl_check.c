@@ -105,7 +105,7 @@ static void find_folder(struct findings *to, const char *option, const char *pat
 static void find_token(struct findings *to, const struct conf *conf, size_t index)
 {
     const struct conf_token *token = &conf->token[index];
-    char section[32] = "token";
+    char section[40] = "token"; /* a place has at most 20 digits */
     char row[64];
     struct stat status;
 
