@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/cert_list.h"
+
+#include "der/cert_fields.h"
 #include "tests/lib/ca_recipe.h"
 #include "tests/lib/unit.h"
 
@@ -135,6 +137,27 @@ static void what_holds_no_certificate(void **state)
     }
 }
 
+/* Refused before anything in it is looked at. */
+static void what_is_too_large(void **state)
+{
+    static const char begin[] = "-----BEGIN CERTIFICATE-----\n";
+    char *text = calloc(1, CERT_LIST_FILE_MAX + 1);
+    struct bytes der = {(const uint8_t *)text, CERT_SIZE_MAX + 1};
+    struct bytes pem = {(const uint8_t *)text, CERT_LIST_FILE_MAX + 1};
+    struct cert_list list;
+    struct why why = {""};
+
+    (void)state;
+    assert_non_null(text);
+    text[0] = 0x30;
+    assert_int_equal(cert_list_read(der, &list, &why), LEAFD_CONFIG);
+    assert_string_equal(why.text, "certificate 1 of the CA's file is too large");
+    memcpy(text, begin, sizeof(begin));
+    assert_int_equal(cert_list_read(pem, &list, &why), LEAFD_CONFIG);
+    assert_string_equal(why.text, "the CA's file is too large");
+    free(text);
+}
+
 /* Two CAs that have issued each other: a way up that never ends. */
 static void a_circle_ends(void **state)
 {
@@ -166,6 +189,7 @@ int main(void)
         cmocka_unit_test(any_order_is_put_right),
         cmocka_unit_test(what_is_no_path),
         cmocka_unit_test(what_holds_no_certificate),
+        cmocka_unit_test(what_is_too_large),
         cmocka_unit_test(a_circle_ends),
     };
 
