@@ -998,7 +998,7 @@ static void a_hanging_lane_costs_nobody(void **state)
     control("");
     pair_init_token(&pair);
     pair.conf.token[0].sessions = 4;
-    pair.conf.token[0].timeout_ms = 200;
+    pair.conf.token[0].timeout_ms = 500;
     assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
     wait_for_state(pair.client, SIGNER_READY, &status);
     control("hang.C_Sign = 1 3");
