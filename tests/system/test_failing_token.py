@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lib import checks, tree
-from lib.authority import configuration
+from lib.authority import SoftwareAuthority, configuration
 from lib.client import Answer, Load, by_ids, run_load
 from lib.failing_token import PIN, FailingToken
 from lib.leafd_process import LeafdProcess
@@ -45,15 +45,23 @@ def assert_all_good(outcomes, authority):
         checks.assert_signed_by(outcome.answer.leaf, authority.cert)
 
 
+def refused(folder, config, *words):
+    """leafd's start ends with 78, and one line has all of `words`."""
+    daemon = LeafdProcess(folder, config)
+    assert daemon.wait_exit() == 78
+    assert any(all(word in line for word in words) for line in daemon.lines), daemon.log()
+    return daemon.log()
+
+
 # ---- PIN ----
 
 
 def test_a_wrong_pin_is_tried_once(folder, failing, config):
+    """Once for each start of leafd, whose operator may have mended it."""
     failing.tell("pin = 9999")
-    daemon = LeafdProcess(folder, config)
-    assert daemon.wait_exit() == 78
-    assert "PIN" in daemon.log() and PIN not in daemon.log().replace("tests", "")
-    assert failing.count("login") == 1, "one try of three, or of one"
+    for start in (1, 2):
+        assert PIN not in refused(folder, config, "PIN").replace("tests", "")
+        assert failing.count("login") == start, "one try of three, or of one"
 
 
 @pytest.mark.parametrize("flag", ["final-try", "locked"])
@@ -97,7 +105,54 @@ def test_a_pin_that_is_wrong_later(folder, failing, config):
         assert daemon.process.poll() is None
 
 
+def test_a_pin_that_nobody_gives(folder, failing, config):
+    """Nobody is asked for it at a terminal: the start ends, and says where to put it."""
+    del config["token"]["pin_file"]
+    refused(folder, config, "wants a PIN and none is given", "token.pin_file")
+    assert failing.count("login") == 0
+
+
+# ---- names that name two ----
+
+
+def test_two_tokens_with_the_same_label(folder, failing, config):
+    """Neither is logged in to, until the URI says which."""
+    failing.tell(f"tokens = {failing.label} {failing.label}")
+    refused(folder, config, f"pkcs11:token={failing.label};", "slots 0 and 1", "serial=")
+    assert failing.count("login") == 0
+    config["ca"]["key"] += f";serial={1:016}"
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+    assert failing.count("login") == 1
+
+
+def test_two_keys_with_the_same_label(folder, failing, config):
+    """Not one of them, and not the public half of one with the private half of the other."""
+    (folder / "elsewhere").mkdir()
+    other = SoftwareAuthority(folder / "elsewhere").key_file
+    failing.tell(f"key = token=0 label=ca id=02 file={other}")
+    tree.give_to(other, tree.SIGNER_ID)
+    refused(folder, config, "object=ca", "id=")
+    config["ca"]["key"] += ";id=%01"
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        with daemon.client() as client:
+            checks.assert_signed_by(client.ask_leaf(by_ids(HOST)).leaf, failing.authority.cert)
+
+
 # ---- a token that fails ----
+
+
+def test_no_session_at_the_start(folder, failing, config):
+    """leafd stays up and says why; then all goes on by itself."""
+    failing.tell("fail.C_OpenSession = CKR_DEVICE_ERROR")
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_serving()
+        wait_for(lambda: "C_OpenSession" in daemon.http("/ready")[1], "/ready says what failed")
+        assert daemon.http("/ready")[0] == 503
+        failing.tell()
+        wait_for(lambda: daemon.http("/ready")[0] == 200, "/ready says 200")
+        assert failing.count("login") == 1
 
 
 def test_one_bad_call_costs_nothing(folder, failing, config):
@@ -125,22 +180,6 @@ def test_a_wrong_signature_is_never_given_out(folder, failing, config):
             if outcome.raw and not outcome.answer.error:
                 checks.assert_signed_by(outcome.answer.leaf, failing.authority.cert)
         assert sum(1 for o in outcomes if o.raw and not o.answer.error) >= 37
-
-
-def test_a_module_that_crashes(folder, failing, config):
-    """It costs its process alone; what that had is signed by the next one."""
-    with LeafdProcess(folder, config) as daemon:
-        daemon.wait_ready()
-        pid = daemon.role_pid("signer")
-        failing.tell("crash.C_Sign = 1 5")
-        requests = new_hosts("crash", 100)
-        load = Load(daemon.address, requests.__getitem__, clients=16, limit=100).start()
-        daemon.wait_line(lambda line: "event=role-ended" in line and "signal=11" in line, "that it crashed")
-        failing.tell()  # else the next one crashes too
-        outcomes = load.join()
-        assert_all_good(outcomes, failing.authority)
-        assert len({o.answer.leaf.serial_number for o in outcomes}) == 100
-        assert daemon.role_pid("signer") != pid
 
 
 def test_a_token_that_is_taken_out_and_put_back(folder, failing, config):

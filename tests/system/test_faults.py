@@ -85,6 +85,7 @@ UNNOTICED = {
     "the device is removed, once": "fail.C_Sign = CKR_DEVICE_REMOVED 1",
     "the module forgets that it is initialised": "fail.C_SignInit = CKR_CRYPTOKI_NOT_INITIALIZED 1",
     "a signature is wrong": "corrupt = 1",
+    "the sessions are closed, and the next cannot be opened": "session_epoch = 1\nfail.C_OpenSession = CKR_DEVICE_ERROR 1",
 }
 
 
@@ -105,7 +106,38 @@ def test_what_is_mended_costs_nobody(folder, failing, config):
             # Taking the fault back is another one for sessions, handles and slots.
             assert failing.count("login") - logins <= 2, what
         assert daemon.role_pid("signer") == pid
-        assert failing.count("race") == 0 and failing.count("login_after_bad") == 0
+        for never in ("race", "login_after_bad", "fork_use"):
+            assert failing.count(never) == 0, never
+
+
+# ---- a module that crashes ----
+
+
+def test_a_module_that_crashes(folder, failing, config):
+    """With no other token: new leaves again within 3 s, cached ones throughout, and what was under way is
+    signed by the next process."""
+    failing.tell(SLOW)
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        pid = daemon.role_pid("signer")
+        with daemon.client() as client:
+            cached = client.ask_leaf(by_ids("cached.example.org")).map[3]
+            with Asking(daemon, failing.authority) as asking:
+                seen = len(daemon.lines)
+                failing.tell(SLOW, "crash.C_Sign = 1 5")
+                daemon.wait_line(lambda line: "event=role-ended" in line and "signal=11" in line, "that it crashed")
+                crashed = time.monotonic()
+                failing.tell(SLOW)  # else the next one crashes too
+                while not daemon.events("signer-ready", seen):
+                    assert client.ask_leaf(by_ids("cached.example.org")).map[3] == cached
+                wait_for(lambda: daemon.http("/ready")[0] == 200, "/ready says 200")
+                asking.wait_for_more(1)
+                took = time.monotonic() - crashed
+                asking.wait_for_more()
+        print(f"new leaves {took:.2f} s after the crash, {len(asking.bad)} errors")
+        assert took < (3 if not tree.IS_SANITIZED else 6)
+        assert not asking.bad, asking.bad
+        assert daemon.role_pid("signer") != pid
 
 
 # ---- a token that goes ----
