@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* struct signer over SOCK_SEQPACKET to the signer processes; they come and go, it stays.
  *
- * One thread of its own reads replies (recvmmsg), watches deadlines and calls back. Requests are
- * held while no process is READY, bounded in number. */
+ * Its parts: sign_traffic decides what becomes of each request and has the lock and its rules;
+ * signer_roster has the processes and their CAs; signer_reader is the one thread, which receives,
+ * watches deadlines and calls back. Requests are held while no process is READY, bounded in
+ * number. */
 #pragma once
 
 #include "pkcs11/signer.h"
