@@ -153,20 +153,27 @@ static enum leafd_err load(const char *path, CK_FUNCTION_LIST **ret, struct why 
     return LEAFD_OK;
 }
 
-static enum leafd_err initialize(struct token_module *module, const char *path, struct why *why)
+static enum leafd_err initialize(struct token_module *module, const struct conf_token *token,
+                                 struct why *why)
 {
-    CK_C_INITIALIZE_ARGS args = {.flags = CKF_OS_LOCKING_OK};
+    /* Modules that take a text there (NSS) want one more pointer behind it, which is NULL. */
+    struct {
+        CK_C_INITIALIZE_ARGS standard;
+        void *reserved;
+    } args = {.standard = {.flags = CKF_OS_LOCKING_OK, .pReserved = token->init_args}};
+    const char *path = token->module;
     CK_RV rv = module->f->C_Initialize(&args);
 
     if (rv == CKR_CANT_LOCK || rv == CKR_NEED_TO_CREATE_THREADS) {
         module->one_lane = true;
-        rv = module->f->C_Initialize(NULL);
+        args.standard.flags = 0;
+        rv = module->f->C_Initialize(token->init_args ? &args : NULL);
     }
     module->finalize = rv == CKR_OK;
     if (rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED)
         return fail(why, LEAFD_TOKEN_UNAVAILABLE,
-                    "%s: C_Initialize: %s; does the module find its own configuration (token.env), "
-                    "and may this user read it?",
+                    "%s: C_Initialize: %s; does the module find its own configuration (token.env, "
+                    "token.init_args), and may this user read it?",
                     path, ckr_name(rv));
     rv = TOKEN_CALL(module, C_GetInfo, &module->info);
     if (rv != CKR_OK)
@@ -189,7 +196,7 @@ enum leafd_err token_module_open(const struct conf_token *token, struct token_mo
     err = load(token->module, &module->f, why);
     if (err != LEAFD_OK)
         goto out;
-    err = initialize(module, token->module, why);
+    err = initialize(module, token, why);
     if (err != LEAFD_OK)
         goto out;
 

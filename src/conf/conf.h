@@ -71,6 +71,7 @@ struct conf_token { /* one way to the CA keys: a module, what it needs, and the 
     char *module; /* absolute path */
     struct conf_env *env;
     size_t env_count;
+    char *init_args;    /* pReserved of C_Initialize, or NULL */
     char *pin_file;     /* absolute path, or NULL */
     char *pin_env;      /* name of a variable, or NULL */
     unsigned sessions;  /* lanes at most */

@@ -24,6 +24,8 @@
  *   max_sessions = 0            what C_GetTokenInfo says; 0 is "not known"
  *   session_limit = 0           CKR_SESSION_COUNT from so many on; 0 is none
  *   cannot_lock = yes | no      C_Initialize with CKF_OS_LOCKING_OK gives CKR_CANT_LOCK
+ *   init_args = TEXT            C_Initialize gives CKR_ARGUMENTS_BAD unless pReserved is this text, with
+ *                               a NULL behind it; without this line, unless pReserved is NULL
  *   no_mechanism = CKM_RSA_PKCS CKM_ECDSA      (numbers do too)
  *   edwards_by_name = yes | no  C_GenerateKeyPair wants CKA_EC_PARAMS as a PrintableString
  *   made_extractable = yes | no C_GenerateKeyPair does not do as it is told
@@ -217,6 +219,7 @@ struct config {
     CK_ULONG max_sessions;
     unsigned session_limit;
     bool cannot_lock;
+    char init_args[128];
     CK_MECHANISM_TYPE gone[GONE_MAX];
     unsigned gone_count;
     long latency_us[FN_COUNT];
@@ -534,6 +537,8 @@ static void parse_line(char *name, char *value, struct config *config)
         config->max_sessions = number_of(value);
     else if (strcmp(name, "session_limit") == 0)
         config->session_limit = (unsigned)number_of(value);
+    else if (strcmp(name, "init_args") == 0)
+        snprintf(config->init_args, sizeof(config->init_args), "%s", value);
     else if (strcmp(name, "cannot_lock") == 0)
         config->cannot_lock = yes_or_no(value);
     else if (strcmp(name, "no_mechanism") == 0)
@@ -753,6 +758,17 @@ static void fill(unsigned char *field, size_t width, const char *text)
     memcpy(field, text, len < width ? len : width);
 }
 
+/* As NSS has it: a text in the place of pReserved, and pReserved behind it. */
+static bool takes_init_args(const CK_C_INITIALIZE_ARGS *args)
+{
+    const char *text = args ? args->pReserved : NULL;
+    void *const *behind = (void *const *)(const void *)(args + 1);
+
+    if (!*fake.config.init_args)
+        return !text;
+    return text && strcmp(text, fake.config.init_args) == 0 && !*behind;
+}
+
 static CK_RV do_initialize(const CK_C_INITIALIZE_ARGS *args)
 {
     const char *control = getenv("FAKE_PKCS11_CONTROL");
@@ -768,6 +784,8 @@ static CK_RV do_initialize(const CK_C_INITIALIZE_ARGS *args)
     control_follow();
     if (!atomic_load(&fake.control_version))
         die("%s: %s", control, strerror(errno));
+    if (!takes_init_args(args))
+        return CKR_ARGUMENTS_BAD;
     if (fake.config.cannot_lock && args && (args->flags & CKF_OS_LOCKING_OK))
         return CKR_CANT_LOCK;
     sessions_lose();

@@ -1086,6 +1086,28 @@ static void test_module_that_cannot_lock(void **state)
     assert_int_equal(counter("sessions_peak"), 1);
 }
 
+static void test_text_for_c_initialize(void **state)
+{
+    struct fixture *fixture = *state;
+    char text[] = "configdir='sql:/nowhere' flags=readOnly";
+
+    simple(fixture, KEY_P256, "init_args = configdir='sql:/nowhere' flags=readOnly");
+    must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "token.init_args");
+    fixture->conf.token[0].init_args = text;
+    must_open(fixture);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+    simple(fixture, KEY_P256,
+           "cannot_lock = yes\ninit_args = configdir='sql:/nowhere' flags=readOnly");
+    must_open(fixture);
+    assert_int_equal(backend_lanes(fixture->backend), 1);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+    simple(fixture, KEY_P256, "");
+    must_fail(fixture, LEAFD_TOKEN_UNAVAILABLE, "CKR_ARGUMENTS_BAD");
+    fixture->conf.token[0].init_args = NULL;
+}
+
 static void test_wrong_signature_is_not_released(void **state)
 {
     struct fixture *fixture = *state;
@@ -1663,6 +1685,7 @@ int main(void)
         TEST(test_only_session_fails_once),
         TEST(test_crowd_with_bad_sessions),
         TEST(test_module_that_cannot_lock),
+        TEST(test_text_for_c_initialize),
         TEST(test_wrong_signature_is_not_released),
         TEST(test_renumbered_slots),
         TEST(test_handle_of_another_key),

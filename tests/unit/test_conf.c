@@ -665,13 +665,15 @@ static void further_tokens_take_over_what_they_do_not_say(void **state)
     struct conf *conf;
 
     (void)state;
-    snprintf(text, sizeof(text),
-             "%stoken: {module: /m, env: {A: b}, pin_file: p, sessions: 4, processes: 2}\n"
-             "more_tokens:\n"
-             "  - {sessions: 8, key: \"pkcs11:token=two;object=ca;type=private\"}\n"
-             "  - {module: /n, env: {C: d, E: f}, pin_env: PIN_OF_THREE, timeout: 5s}\n"
-             "token_choice: spread\n",
-             base);
+    snprintf(
+        text, sizeof(text),
+        "%stoken: {module: /m, env: {A: b}, init_args: x='y', pin_file: p, "
+        "sessions: 4, processes: 2}\n"
+        "more_tokens:\n"
+        "  - {sessions: 8, key: \"pkcs11:token=two;object=ca;type=private\"}\n"
+        "  - {module: /n, init_args: \"\", env: {C: d, E: f}, pin_env: PIN_OF_THREE, timeout: 5s}\n"
+        "token_choice: spread\n",
+        base);
     conf = load(text);
     assert_int_equal(conf->token_count, 3);
     assert_int_equal(conf->token_choice, CONF_TOKEN_SPREAD);
@@ -684,6 +686,8 @@ static void further_tokens_take_over_what_they_do_not_say(void **state)
     assert_string_equal(conf->token[1].key, "pkcs11:token=two;object=ca;type=private");
     assert_string_equal(conf->token[2].module, "/n");
     assert_int_equal(conf->token[2].env_count, 2);
+    assert_string_equal(conf->token[1].init_args, "x='y'");
+    assert_null(conf->token[2].init_args);
     assert_null(conf->token[2].pin_file);
     assert_string_equal(conf->token[2].pin_env, "PIN_OF_THREE");
     assert_int_equal(conf->token[2].sessions, 4);
