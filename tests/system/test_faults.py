@@ -316,7 +316,8 @@ def test_a_remote_token_whose_server_dies(folder, token, ca, config_of):
             assert took < (1 if not tree.IS_SANITIZED else 4)
             assert set(asking.bad) <= {"token-unavailable"}, asking.bad
             assert took > 1 or not asking.bad, asking.bad
-            assert daemon.role_pid("signer") == pid
+            # p11-kit's client sometimes leaves a call hanging when its server dies: then, and only then, another process takes over.
+            assert daemon.role_pid("signer") == pid or daemon.events("signer-wants-replacement")
     finally:
         if remote.process:
             remote.kill()

@@ -67,7 +67,7 @@ def test_processes_of_one_token(folder, failing, config):
         with all_blocked(daemon):
             for pid in daemon.role_pids("signer"):
                 daemon.kill_pid(pid)
-        assert "pin" in daemon.http("/ready")[1].lower()
+        wait_for(lambda: "pin" in daemon.http("/ready")[1].lower(), "/ready says why")
         assert failing.count("login") == PROCESSES + 2, "one try for all of them"
         with daemon.client() as client:
             assert client.ask_error(by_ids(HOST)) == "token-unavailable"
@@ -212,7 +212,8 @@ def test_spread(folder, two):
         assert_all_good(outcomes, first.authority)
         slow = second.count("sign") - signed
         assert slow <= 2 + (time.monotonic() - since), "more than one probe a second"
-        assert sum(1 for o in outcomes if o.answered - o.sent > 0.05) <= slow + (8 if not tree.IS_SANITIZED else 800)
+        # Without the ejection half of them would be slow; a busy machine delays some too.
+        assert sum(1 for o in outcomes if o.answered - o.sent > 0.05) <= slow + (80 if not tree.IS_SANITIZED else 800)
 
         second.tell()
         back = len(daemon.lines)
