@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The configuration as an immutable snapshot: leafd.yaml(5), read by the rows of conf/schema.
  *
+ * conf/reader finds the value of each row, conf/fields puts single values into their fields,
+ * conf/listeners and conf/tokens read what has several, conf/rules judges the whole.
+ *
  * Threads: read-only after conf_load, from any thread. */
 #pragma once
 

@@ -269,6 +269,12 @@ bool schema_is_section(const char *name)
     return false;
 }
 
+bool schema_is_structured(const struct schema_row *row)
+{
+    return row->type == SCHEMA_LISTENERS || row->type == SCHEMA_TOKENS || row->type == SCHEMA_ENV ||
+           row->type == SCHEMA_NAMES || row->type == SCHEMA_UNTRUSTED_CA;
+}
+
 /* ---- the nearest name ---- */
 
 enum { NAME_MAX_LEN = 40 };

@@ -68,6 +68,8 @@ enum { SCHEMA_ROWS_MAX = 80 };
 const struct schema_row *schema_find(const char *name);
 /* Is it the name of a section ("token"), or the beginning of one? */
 bool schema_is_section(const char *name);
+/* Is a value of it more than a single scalar? */
+bool schema_is_structured(const struct schema_row *row);
 /* The known name that `name` was most likely meant to be, or NULL when none is near. */
 const char *schema_nearest(const char *name);
 /* "duration, 100ms to 1m", "pem or der", "yes or no": what a value of the row may be. */

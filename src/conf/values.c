@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 enum { SHOWN = 48 }; /* room for a foreign value in a message */
 
@@ -227,6 +228,22 @@ bad:
                 "must be ADDRESS:PORT with a numeric address, such as 127.0.0.1:2999 or "
                 "\"[::1]:2999\", not \"%s\"",
                 show(text, shown));
+}
+
+enum leafd_err value_socket_path(const char *path, struct why *why)
+{
+    size_t room = sizeof(((struct sockaddr_un *)0)->sun_path);
+
+    if (path && strlen(path) >= room)
+        return fail(why, LEAFD_CONFIG, "the path of a socket has at most %zu characters", room - 1);
+    return LEAFD_OK;
+}
+
+bool value_is_variable(const char *name)
+{
+    size_t len = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+
+    return len > 0 && name[len] == '\0' && !(name[0] >= '0' && name[0] <= '9');
 }
 
 bool address_is_loopback(const struct sockaddr_storage *address)

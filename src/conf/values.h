@@ -36,6 +36,11 @@ LEAFD_CHECKED enum leafd_err value_denied(const char *text, struct why *why);
 /* Base64 (RFC 4648 section 4) to the letter; line breaks are skipped. free(ret->data). */
 LEAFD_CHECKED enum leafd_err value_base64(struct bytes text, struct bytes *ret, struct why *why);
 
+/* A path, or NULL, that fits into the address of a Unix socket. */
+LEAFD_CHECKED enum leafd_err value_socket_path(const char *path, struct why *why);
+/* A name of an environment variable, as the shell takes it? */
+bool value_is_variable(const char *name);
+
 bool address_is_loopback(const struct sockaddr_storage *address);
 
 /* "4MiB", "1500"; "90d", "2s", "250ms": the largest unit that leaves a whole number. Returns
