@@ -312,6 +312,10 @@ static void close_for(struct backend *backend, enum rung rung)
     close_keys(backend);
     if (!backend->opened)
         return;
+    if (rung == RUNG_SESSION)
+        rung = ops->least_rung ? ops->least_rung(backend) : RUNG_TOKEN;
+    if (rung == RUNG_SESSION)
+        return;
     ops->count(backend, &counters);
     add_counters(&backend->before, &counters);
     if (rung <= RUNG_TOKEN && ops->close_token)

@@ -28,7 +28,9 @@ LEAFD_CHECKED enum leafd_err backend_new(const struct conf *conf, size_t token,
                                          struct backend **ret, struct why *why);
 /* Opens it, or opens it anew: as backend_open, from the rung of the ladder that is given
  * (RUNG_TOKEN keeps the module initialised where the way to the keys can, RUNG_MODULE does not).
- * All lanes are closed. After a failure it signs nothing until this has succeeded. */
+ * RUNG_SESSION is for looking again for what the last opening did not find: where the way to the
+ * keys can, a token that is there keeps its login. All lanes are closed. After a failure it signs
+ * nothing until this has succeeded. */
 LEAFD_CHECKED enum leafd_err backend_renew(struct backend *backend, enum rung rung,
                                            struct why *why);
 /* Signs a challenge with each key, as at the opening; so tells whether the token still can. */

@@ -18,6 +18,7 @@ struct native {
     struct token *token[BACKEND_KEYS_MAX]; /* each once, however many CAs it holds */
     struct token_uri *uri[BACKEND_KEYS_MAX];
     struct token_key *key[BACKEND_KEYS_MAX];
+    bool lacks_key; /* the last opening failed at a key, in a token that is there */
 };
 
 static unsigned sessions_wanted(const struct conf_token *token)
@@ -71,8 +72,11 @@ static enum leafd_err use_key(struct backend *backend, size_t index, const struc
     struct token *token;
     enum leafd_err err = use_token(backend, index, pin, &token, why);
 
+    native->lacks_key = err == LEAFD_OK;
     if (err != LEAFD_OK)
         return err;
+    token_key_free(native->key[index]); /* of the opening before, which kept the token */
+    native->key[index] = NULL;
     err = token_key_find(token, native->uri[index], ca, &native->key[index], why);
     if (err != LEAFD_OK)
         return err;
@@ -205,6 +209,18 @@ static enum leafd_err native_check(struct backend *backend, struct why *why)
     return LEAFD_OK;
 }
 
+/* A key is looked for with the login that there is. A token may come into a slot that is empty;
+ * where none is, only a module that begins anew may have one for it, as p11-kit's client when its
+ * server was gone, and SoftHSM. */
+static enum rung native_least_rung(struct backend *backend)
+{
+    struct native *native = backend->impl;
+
+    if (!native || !native->module || (!native->lacks_key && !token_may_come(native->module)))
+        return RUNG_MODULE;
+    return native_check(backend, NULL) == LEAFD_OK ? RUNG_SESSION : RUNG_TOKEN;
+}
+
 static void native_keep_alive(struct backend *backend)
 {
     struct native *native = backend->impl;
@@ -251,6 +267,7 @@ const struct backend_ops backend_native_ops = {
     .open = native_open,
     .close = native_close,
     .close_token = native_close_token,
+    .least_rung = native_least_rung,
     .lanes = native_lanes,
     .sign_failed = provider_sign_failed,
     .check = native_check,

@@ -21,6 +21,9 @@ struct backend_ops {
     /* As close, but keeps what `open` need not do again for RUNG_TOKEN (the module initialised);
      * NULL: nothing can be kept. */
     void (*close_token)(struct backend *backend);
+    /* After an `open` that did not find something: the lowest rung that `open` can look for it
+     * from. RUNG_SESSION: without any close. NULL: RUNG_TOKEN. */
+    enum rung (*least_rung)(struct backend *backend);
     unsigned (*lanes)(const struct backend *backend);
     /* Why the last signature of this thread failed. */
     enum leafd_err (*sign_failed)(struct why *why);

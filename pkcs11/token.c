@@ -52,6 +52,14 @@ enum leafd_err token_slots(struct token_module *module, CK_SLOT_ID **ret, size_t
     return LEAFD_OK;
 }
 
+bool token_may_come(struct token_module *module)
+{
+    CK_ULONG all = 0, filled = 0;
+
+    return TOKEN_CALL(module, C_GetSlotList, CK_FALSE, NULL, &all) == CKR_OK &&
+           TOKEN_CALL(module, C_GetSlotList, CK_TRUE, NULL, &filled) == CKR_OK && filled < all;
+}
+
 /* ---- which slot ---- */
 
 /* The labels that are there, for a message about the one that is not. */

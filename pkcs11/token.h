@@ -28,6 +28,9 @@ struct token {
 LEAFD_CHECKED enum leafd_err token_slots(struct token_module *module, CK_SLOT_ID **ret,
                                          size_t *ret_count, struct why *why);
 
+/* Is there a slot without a token, into which one may be put? */
+bool token_may_come(struct token_module *module);
+
 /* The slot of the one initialised token that the URI names. LEAFD_ABSENT: none (the sentence says
  * which there are); LEAFD_CONFIG: more than one. */
 LEAFD_CHECKED enum leafd_err token_find_slot(struct token_module *module,

@@ -13,6 +13,7 @@
 
 enum {
     PROBE_MS = 500,             /* an absent token is looked for so often, for ever */
+    PROBES_PER_MODULE = 10,     /* one of so many probes with the module opened anew */
     RETRY_MS = 100,             /* one that is there and fails, at first */
     LOGIN_DELAY_MAX_MS = 30000, /* a login that fails is repeated so seldom in the end */
     CHECK_MS = 5000,            /* an idle token is asked so often whether it is still there */
@@ -35,6 +36,8 @@ struct token_keeper {
     /* the keeper's thread alone */
     bool open;
     bool was_ready;
+    bool is_lacking;   /* the last opening failed for want of the token or its key, no more */
+    unsigned probes;   /* since it was lost */
     unsigned failures; /* openings that failed in a row, while the token was there */
     int64_t delay_ms;  /* until the next opening */
     bool login_failed; /* in the last one, for another reason than the PIN */
@@ -174,6 +177,7 @@ static enum leafd_err open_token(struct token_keeper *keeper, enum rung rung, st
         say_ready(keeper, all);
         return LEAFD_OK;
     }
+    keeper->is_lacking = err == LEAFD_ABSENT || err == LEAFD_CONFIG;
     keeper->failures += err != LEAFD_ABSENT;
     keeper->login_failed = after.logins_failed != before.logins_failed;
     set_delay(keeper, err);
@@ -190,7 +194,15 @@ static void give_up(struct token_keeper *keeper, const struct why *why)
     pthread_mutex_unlock(&keeper->say);
 }
 
-/* The token is not open: the whole way. False: the PIN was refused. */
+/* What is missing is looked for gently: others may use the token and the module's slots, and a card
+ * that lacks the key need not hear the PIN twice a second. Now and then all is begun anew, for
+ * modules that see the world as it was when they were initialised. */
+static enum rung probe_rung(struct token_keeper *keeper)
+{
+    return keeper->probes++ % PROBES_PER_MODULE && keeper->is_lacking ? RUNG_SESSION : RUNG_MODULE;
+}
+
+/* The token is not open. False: the PIN was refused. */
 static bool probe(struct token_keeper *keeper)
 {
     struct why why = {""};
@@ -198,7 +210,7 @@ static bool probe(struct token_keeper *keeper)
 
     if (!signer_crew_park(keeper->crew, clock_mono_ms()))
         return true; /* a lane still hangs in the module */
-    err = open_token(keeper, RUNG_MODULE, &why);
+    err = open_token(keeper, probe_rung(keeper), &why);
     if (err == LEAFD_OK)
         return true;
     if (err == LEAFD_PIN) {
@@ -234,6 +246,7 @@ static bool recover(struct token_keeper *keeper, const struct why *reason)
 
     keeper->open = false;
     keeper->delay_ms = 0;
+    keeper->probes = 0;
     log_reason(LOG_LEVEL_WARNING, "token-failed", reason);
     if (!signer_crew_park(keeper->crew, began_ms + keeper->token->timeout_ms)) {
         fail_hanging(keeper);

@@ -133,6 +133,7 @@ def test_two_keys_with_the_same_label(folder, failing, config):
     failing.tell(f"key = token=0 label=ca id=02 file={other}")
     tree.give_to(other, tree.SIGNER_ID)
     refused(folder, config, "object=ca", "id=")
+    assert failing.count("login") == 1
     config["ca"]["key"] += ";id=%01"
     with LeafdProcess(folder, config) as daemon:
         daemon.wait_ready()

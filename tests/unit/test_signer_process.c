@@ -266,7 +266,9 @@ static enum leafd_err pair_start(struct pair *pair, const char *pin)
     assert_string_equal(why.text, "");
     assert_int_equal(err, LEAFD_OK);
     assert_null(secret.data);
-    assert_int_equal(signer_client_new(configured, CONF_TOKEN_MAX, CONF_TOKEN_PREFER_FIRST, 8192, &pair->client), LEAFD_OK);
+    assert_int_equal(
+        signer_client_new(configured, CONF_TOKEN_MAX, CONF_TOKEN_PREFER_FIRST, 8192, &pair->client),
+        LEAFD_OK);
     serve(pair->process, pair->client, 0);
     return signer_process_start(pair->process, &why);
 }
@@ -910,6 +912,64 @@ static void a_wrong_key_signs_nothing(void **state)
     pair_free(&pair);
 }
 
+static void wait_for_calls(const char *function, unsigned long more)
+{
+    unsigned long wanted = counter(function) + more;
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+
+    while (counter(function) < wanted && clock_mono_ms() < until_ms)
+        poll(NULL, 0, 1);
+    assert_true(counter(function) >= wanted);
+}
+
+/* What is missing is looked for again and again, with the module as it is and without a login for
+ * each look; a module without an empty slot is opened anew each time. */
+static void what_is_missing_is_looked_for_gently(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+    unsigned long initialized, logins;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+
+    control("present = no"); /* a look is four calls: is a slot empty, how many are not, which */
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_AGAIN);
+    wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+    wait_for_calls("C_GetSlotList", 4); /* the ladder is over */
+    initialized = counter("initialize");
+    wait_for_calls("C_GetSlotList", 4 * 4);
+    assert_int_equal(counter("initialize"), initialized);
+    control("");
+    wait_for_state(pair.client, SIGNER_READY, &status);
+
+    control_key(NULL, "");
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_AGAIN);
+    wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+    wait_for_calls("C_FindObjectsInit", 2);
+    initialized = counter("initialize");
+    logins = counter("C_Login");
+    wait_for_calls("C_FindObjectsInit", 4);
+    assert_int_equal(counter("initialize"), initialized);
+    assert_int_equal(counter("C_Login"), logins);
+    control("");
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    assert_int_equal(counter("C_Login"), logins);
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+
+    control("tokens =\nsession_epoch = 1");
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_AGAIN);
+    wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+    initialized = counter("initialize");
+    wait_for_calls("C_Initialize", 2);
+    assert_true(counter("initialize") >= initialized + 2);
+    control("");
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    pair_free(&pair);
+}
+
 /* What came back unsigned may be asked again as it stands. */
 static void a_serial_that_was_not_used_may_come_again(void **state)
 {
@@ -1128,6 +1188,7 @@ int main(void)
         cmocka_unit_test(a_failing_token_loses_nobody),
         cmocka_unit_test(what_recovers_is_not_noticed),
         cmocka_unit_test(a_wrong_key_signs_nothing),
+        cmocka_unit_test(what_is_missing_is_looked_for_gently),
         cmocka_unit_test(a_serial_that_was_not_used_may_come_again),
         cmocka_unit_test(a_failing_login_is_repeated_seldom),
         cmocka_unit_test(an_idle_token_is_looked_after),
