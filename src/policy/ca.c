@@ -7,7 +7,6 @@
 #include "der/x501_name.h"
 #include "policy/ca_extensions.h"
 #include "policy/cert_list.h"
-#include "wire/request.h"
 
 #include <openssl/err.h>
 #include <openssl/sha.h>
@@ -18,8 +17,7 @@
 enum {
     RSA_BITS_MIN = 2048,
     RSA_BITS_MAX = 4096,
-    SIGNATURE_BITS_MIN = 80, /* security bits of a signature: SHA-1 has fewer */
-    REPLY_OTHERS_MAX = 4096  /* what a reply needs besides the chain: a leaf, its key, the host */
+    SIGNATURE_BITS_MIN = 80 /* security bits of a signature: SHA-1 has fewer */
 };
 
 /* ---- the key, and what it signs with ---- */
@@ -258,7 +256,6 @@ static enum leafd_err set_chain(struct ca *ca, const struct cert_list *list, boo
                                 struct why *why)
 {
     size_t count = list->count;
-    enum leafd_err err;
 
     if (!append_root && cert_list_is_root(list, count - 1))
         count--;
@@ -270,13 +267,7 @@ static enum leafd_err set_chain(struct ca *ca, const struct cert_list *list, boo
             return LEAFD_NOMEM;
         ca->chain_count++;
     }
-    err = cert_list_pem(list, 0, count, &ca->chain_pem);
-    if (err == LEAFD_OK && ca->chain_pem.len > WIRE_DATAGRAM_MAX - REPLY_OTHERS_MAX)
-        return fail(why, LEAFD_CONFIG,
-                    "the CA and its issuers are %zu octets as PEM: with a leaf they do not fit the "
-                    "%d of a reply; use smaller ones",
-                    ca->chain_pem.len, WIRE_DATAGRAM_MAX);
-    return err;
+    return cert_list_pem(list, 0, count, &ca->chain_pem);
 }
 
 enum leafd_err ca_read(struct bytes pem_or_der, uint16_t id, bool append_root, struct ca **ret,

@@ -9,8 +9,9 @@
 #include "policy/ca.h"
 
 /* One CA from the text of its certificate's file, signing as the configuration says: an RSA one
- * with the padding of ca.rsa_padding, but for the untrusted one, which follows its certificate.
- * Else as ca_read(). */
+ * with the padding of ca.rsa_padding, but for the untrusted one, which follows its certificate. Its
+ * chain leaves room in a reply for the largest leaf and key that the configuration makes. Else as
+ * ca_read(). */
 LEAFD_CHECKED enum leafd_err ca_of_text(const struct conf *conf, struct bytes text, uint16_t id,
                                         struct ca **ret, struct why *why);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/ca_files.h"
+#include "tests/lib/ca_recipe.h"
 #include "tests/lib/make_cert.h"
 #include "tests/lib/unit.h"
 
@@ -134,6 +135,64 @@ static void the_padding_is_for_rsa_keys(void **state)
     expect_refused(world, "ca.rsa_padding: pss is for RSA keys");
 }
 
+/* A CA whose certificate is about so long in DER. */
+static struct bytes ca_of_size(size_t octets)
+{
+    char *value = calloc(1, 16 + 2 * octets);
+    X509 *cert;
+    struct bytes pem;
+
+    assert_non_null(value);
+    sprintf(value, "DER:0482%04zx", octets);
+    for (size_t i = 0; i < octets; i++)
+        strcat(value + 8 + 2 * i, "00");
+    cert = recipe_cert(&(struct recipe){.key = recipe_key, .more = {{"2.5.29.99", value}}});
+    pem = recipe_pem(&cert, 1, "");
+    X509_free(cert);
+    free(value);
+    return pem;
+}
+
+/* What is beside the chain in a reply follows the keys that leaves get. */
+static void a_chain_leaves_room_for_leaf_and_key(void **state)
+{
+    static const struct {
+        enum conf_leaf_key leaf_key;
+        enum key_type type;
+        unsigned rsa_bits;
+        size_t fits, does_not; /* octets of the CA's certificate */
+    } rows[] = {
+        {CONF_LEAF_KEY_TYPE, KEY_TYPE_P256, 2048, 10000, 10800},
+        {CONF_LEAF_KEY_COMPATIBLE, KEY_TYPE_NONE, 2048, 8600, 9400},
+        {CONF_LEAF_KEY_COMPATIBLE, KEY_TYPE_NONE, 4096, 7200, 7900},
+        {CONF_LEAF_KEY_UPSTREAM, KEY_TYPE_NONE, 2048, 7200, 7900},
+        {CONF_LEAF_KEY_TYPE, KEY_TYPE_RSA, 4096, 7200, 7900},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct conf conf = {.ca_append_root = true,
+                            .leaf_key = rows[i].leaf_key,
+                            .leaf_key_type = rows[i].type,
+                            .leaf_rsa_bits = rows[i].rsa_bits};
+        struct bytes small = ca_of_size(rows[i].fits);
+        struct bytes large = ca_of_size(rows[i].does_not);
+        struct why why = {""};
+        struct ca *ca = NULL;
+
+        if (ca_of_text(&conf, small, 0, &ca, &why) != LEAFD_OK)
+            fail_msg("row %zu: %s", i, why.text);
+        ca_unref(ca);
+        ca = NULL;
+        if (ca_of_text(&conf, large, 0, &ca, &why) != LEAFD_CONFIG)
+            fail_msg("row %zu: a chain of %zu octets is taken", i, ca->chain_pem.len);
+        assert_null(ca);
+        assert_non_null(strstr(why.text, "do not fit the 16384 of a reply"));
+        free((void *)(uintptr_t)small.data);
+        free((void *)(uintptr_t)large.data);
+    }
+}
+
 int main(void)
 {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
@@ -142,7 +201,8 @@ int main(void)
         IN_WORLD(the_untrusted_one_comes_from_its_file),
         IN_WORLD(what_is_wrong_with_a_file_is_said),
         IN_WORLD(the_padding_is_for_rsa_keys),
+        cmocka_unit_test(a_chain_leaves_room_for_leaf_and_key),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, recipe_keys_new, recipe_keys_free);
 }

@@ -167,20 +167,6 @@ static void dates_are_those_of_the_path(void **state)
                          "never valid at one time");
 }
 
-static void too_large(void **state)
-{
-    char *text = calloc(1, 30000);
-    struct three three = {.middle = {.more = {{"2.5.29.99", text}}}};
-
-    (void)state;
-    strcpy(text, "DER:0482");
-    strcat(text, "2800");
-    for (int i = 0; i < 0x2800; i++)
-        strcat(text, "00");
-    assert_three_refused(&three, "do not fit the 16384 of a reply");
-    free(text);
-}
-
 /* A change above the CA is another generation: what was allowed may not be any longer. */
 static void a_generation_is_of_the_whole_path(void **state)
 {
@@ -207,7 +193,6 @@ int main(void)
         cmocka_unit_test(a_new_certificate_of_the_same_ca_does_not_count),
         cmocka_unit_test(constraints_of_issuers_hold_too),
         cmocka_unit_test(dates_are_those_of_the_path),
-        cmocka_unit_test(too_large),
         cmocka_unit_test(a_generation_is_of_the_whole_path),
     };
 
