@@ -89,10 +89,13 @@ static void read_open(struct crl_file *file, int fd, const struct stat *identity
         (void)fail(&file->fault, LEAFD_IO, "%s is no file", path);
         return;
     }
-    if (bytes_read_fd(fd, path, CRL_SIZE_MAX, &der, &file->fault) != LEAFD_OK)
+    err = bytes_read_fd(fd, path, CRL_SIZE_MAX, &der, &file->fault);
+    if (err != LEAFD_OK && err != LEAFD_TOO_LARGE)
         return;
     file->identity = *identity;
     file->seen = true;
+    if (err != LEAFD_OK)
+        return;
     err = crl_read(der, file->ca, &file->crl, &file->fault);
     if (err != LEAFD_OK) {
         free((void *)(uintptr_t)der.data);

@@ -445,6 +445,54 @@ static void the_crl_is_served_as_long_as_it_is_ours(void **state)
     EVP_PKEY_free(other_key);
 }
 
+/* Octets that this process has read so far. */
+static unsigned long long octets_read(void)
+{
+    FILE *file = fopen("/proc/self/io", "re");
+    unsigned long long octets = 0;
+
+    if (!file)
+        return 0;
+    assert_int_equal(fscanf(file, "rchar: %llu", &octets), 1);
+    fclose(file);
+    return octets;
+}
+
+/* Who asks for it again and again does not make us read it again and again. */
+static void a_crl_that_is_too_large_is_read_once(void **state)
+{
+    struct world *world = *state;
+    EVP_PKEY *key = make_key("P-256");
+    struct ca *ca = test_ca("CA", key);
+    struct crl_status status;
+    unsigned long long before;
+    char path[80];
+
+    snprintf(path, sizeof(path), "%s/ca.crl", world->folder);
+    world->conf->ca_crl_file = strdup(path);
+    world->conf->ca_crl_url = strdup("http://crl.example/ca.crl");
+    put_text(path, "");
+    assert_int_equal(truncate(path, CRL_SIZE_MAX + 1), 0);
+    assert_int_equal(crl_file_new(world->conf, ca, &world->state.crl), LEAFD_OK);
+    crl_file_status(world->state.crl, &status);
+    assert_false(status.good);
+    before = octets_read();
+    for (int i = 0; i < 3; i++) {
+        crl_file_status(world->state.crl, &status);
+        assert_false(status.good);
+        assert_non_null(strstr(status.attention.text, "larger than"));
+    }
+    assert_true(octets_read() - before < CRL_SIZE_MAX);
+    put_crl(path, ca, key, clock_wall_sec() + 90 * 86400);
+    crl_file_status(world->state.crl, &status);
+    assert_true(status.good);
+    crl_file_free(world->state.crl);
+    world->state.crl = NULL;
+    unlink(path);
+    ca_unref(ca);
+    EVP_PKEY_free(key);
+}
+
 static void without_a_crl_nothing_is_told(void **state)
 {
     struct world *world = *state;
@@ -547,6 +595,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(http_not_ready, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(http_nowhere, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(the_crl_is_served_as_long_as_it_is_ours, world_setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(a_crl_that_is_too_large_is_read_once, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(without_a_crl_nothing_is_told, world_setup, world_teardown),
         cmocka_unit_test(a_connection_ends_at_its_deadline),
