@@ -50,8 +50,10 @@ static enum leafd_err put(const struct new_file *file, const char *path, struct 
                       : LEAFD_OK;
 }
 
-static void tell(const char *path, bool made)
+static void tell(const struct ctl *ctl, const char *path, bool made)
 {
+    char words[CTL_CONF_WORDS_SIZE];
+
     ctl_note(made ? "the key was made in the token" : "the key is the one that was in the token");
     ctl_note("now have the request signed; with OpenSSL 3 where the root's key is:");
     fprintf(stderr,
@@ -60,7 +62,8 @@ static void tell(const char *path, bool made)
             "    -CA root.pem -CAkey root.key -CAcreateserial -days 1825 -out leafd-ca.pem\n",
             path ? path : "leafd.csr");
     ctl_note("then give leafd the answer together with the root:");
-    fputs("  cat leafd-ca.pem root.pem | leafctl ca install -\n", stderr);
+    fprintf(stderr, "  cat leafd-ca.pem root.pem | leafctl%s ca install -\n",
+            ctl_conf_words(ctl, words));
 }
 
 static enum leafd_err request(const struct ctl *ctl, const struct conf *conf,
@@ -78,7 +81,7 @@ static enum leafd_err request(const struct ctl *ctl, const struct conf *conf,
     if (err == LEAFD_OK)
         err = put(&file, path, (struct bytes){result.data + 1, result.len - 1}, why);
     if (err == LEAFD_OK)
-        tell(path, result.data[0] == MADE);
+        tell(ctl, path, result.data[0] == MADE);
     new_file_clear(&file);
     free((void *)(uintptr_t)result.data);
     return err;

@@ -77,11 +77,12 @@ static enum leafd_err choose(const struct from *from, bool chain, size_t *ret_fi
                 "ca.certificate: leafctl ca install takes it along. --chain exports what is there");
 }
 
-static enum leafd_err make(const struct from *from, enum form form, bool chain, struct bytes *ret,
-                           struct why *why)
+static enum leafd_err make(const struct ctl *ctl, const struct from *from, enum form form,
+                           struct bytes *ret, struct why *why)
 {
+    char words[CTL_CONF_WORDS_SIZE];
     size_t first = 0, count = 0;
-    enum leafd_err err = choose(from, chain, &first, &count, why);
+    enum leafd_err err = choose(from, ctl->chain, &first, &count, why);
 
     if (err != LEAFD_OK)
         return err;
@@ -96,7 +97,7 @@ static enum leafd_err make(const struct from *from, enum form form, bool chain, 
     case FORM_MOBILECONFIG:
         return mobileconfig_make(&from->list, first, count, ret, why);
     case FORM_TEXT:
-        return ca_howto_make(from->ca, &from->list, ret, why);
+        return ca_howto_make(from->ca, &from->list, ctl_conf_words(ctl, words), ret, why);
     default:
         return cert_list_pem(&from->list, first, count, ret);
     }
@@ -144,7 +145,7 @@ static enum leafd_err export_to(const struct ctl *ctl, enum form form, const str
 
     if (err != LEAFD_OK)
         return err;
-    err = make(&from, form, ctl->chain, &content, why);
+    err = make(ctl, &from, form, &content, why);
     if (err == LEAFD_OK)
         err = put(ctl->out, content, why);
     if (err == LEAFD_OK)

@@ -23,7 +23,7 @@ static enum leafd_err fingerprint_of(struct bytes der, char out[static FINGERPRI
 }
 
 static void put_head(FILE *out, const struct cert_list *list, const char *fingerprint,
-                     const char *end)
+                     const char *end, const char *words)
 {
     size_t root = list->count - 1;
     char subject[512];
@@ -38,12 +38,13 @@ static void put_head(FILE *out, const struct cert_list *list, const char *finger
                 "leafd's own CA is an intermediate, \"%s\".\n"
                 "leafd sends it with every leaf: clients need the root alone.\n\n",
                 cert_list_subject(list, 0, subject, sizeof(subject)));
-    fputs("The files used below, and how to see that they are the right ones:\n\n"
-          "    leafctl ca export --out leafd-root.pem\n"
-          "    leafctl ca export --format der --out leafd-root.cer\n"
-          "    leafctl ca export --format mobileconfig --out leafd-root.mobileconfig\n"
-          "    openssl x509 -in leafd-root.pem -noout -fingerprint -sha256\n\n",
-          out);
+    fprintf(out,
+            "The files used below, and how to see that they are the right ones:\n\n"
+            "    leafctl%s ca export --out leafd-root.pem\n"
+            "    leafctl%s ca export --format der --out leafd-root.cer\n"
+            "    leafctl%s ca export --format mobileconfig --out leafd-root.mobileconfig\n"
+            "    openssl x509 -in leafd-root.pem -noout -fingerprint -sha256\n\n",
+            words, words, words);
 }
 
 static const char systems[] =
@@ -89,8 +90,8 @@ static const char systems[] =
     "usual\n"
     "                                            roots too\n";
 
-enum leafd_err ca_howto_make(const struct ca *ca, const struct cert_list *list, struct bytes *ret,
-                             struct why *why)
+enum leafd_err ca_howto_make(const struct ca *ca, const struct cert_list *list, const char *words,
+                             struct bytes *ret, struct why *why)
 {
     char fingerprint[FINGERPRINT_SIZE], end[CLOCK_TEXT_SIZE];
     char *text = NULL;
@@ -105,7 +106,7 @@ enum leafd_err ca_howto_make(const struct ca *ca, const struct cert_list *list, 
     if (!out)
         return LEAFD_NOMEM;
     put_head(out, list, fingerprint,
-             clock_text(is_alone ? ca->own_not_after : ca->root_not_after, end));
+             clock_text(is_alone ? ca->own_not_after : ca->root_not_after, end), words);
     fputs(systems, out);
     if (fclose(out) != 0) {
         free(text);

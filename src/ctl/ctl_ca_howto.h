@@ -7,7 +7,7 @@
 #include "policy/ca.h"
 #include "policy/cert_list.h"
 
-/* About the root at the end of `list`, whose first certificate is that of `ca`. *ret is the
- * caller's to free(). */
+/* About the root at the end of `list`, whose first certificate is that of `ca`. `words` stand
+ * behind leafctl in the commands that are told (ctl_conf_words). *ret is the caller's to free(). */
 LEAFD_CHECKED enum leafd_err ca_howto_make(const struct ca *ca, const struct cert_list *list,
-                                           struct bytes *ret, struct why *why);
+                                           const char *words, struct bytes *ret, struct why *why);

@@ -3,7 +3,9 @@
 
 #include "ctl/ctl_conf.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static enum leafd_err load(const struct ctl *ctl, struct bytes text, const char *file,
@@ -50,4 +52,28 @@ enum leafd_err ctl_conf_load_if_any(const struct ctl *ctl, struct conf **ret, st
     if (!named && access(SYSCONFDIR "/leafd/leafd.yaml", R_OK) == -1)
         return fail(why, LEAFD_ABSENT, "no configuration");
     return ctl_conf_load(ctl, ret, why);
+}
+
+static void append(char out[static CTL_CONF_WORDS_SIZE], const char *text, size_t len)
+{
+    size_t at = strlen(out);
+
+    snprintf(out + at, CTL_CONF_WORDS_SIZE - at, "%.*s", (int)len, text);
+}
+
+const char *ctl_conf_words(const struct ctl *ctl, char out[static CTL_CONF_WORDS_SIZE])
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "/._-+=:,@%";
+    bool is_plain;
+
+    out[0] = '\0';
+    if (!ctl->config)
+        return out;
+    is_plain = *ctl->config && ctl->config[strspn(ctl->config, plain)] == '\0';
+    append(out, is_plain ? " -c " : " -c '", 5);
+    for (const char *at = ctl->config; *at; at++)
+        append(out, *at == '\'' ? "'\\''" : at, *at == '\'' ? 4 : 1);
+    append(out, is_plain ? "" : "'", 1);
+    return out;
 }

@@ -14,3 +14,8 @@ LEAFD_CHECKED enum leafd_err ctl_conf_load(const struct ctl *ctl, struct conf **
  * commands that can do without. */
 LEAFD_CHECKED enum leafd_err ctl_conf_load_if_any(const struct ctl *ctl, struct conf **ret,
                                                   struct why *why);
+
+enum { CTL_CONF_WORDS_SIZE = 4096 };
+/* What a command that follows this one has to carry: " -c FILE", fit for a shell, or "" when none
+ * was given. Returns `out`. */
+const char *ctl_conf_words(const struct ctl *ctl, char out[static CTL_CONF_WORDS_SIZE]);

@@ -5,6 +5,7 @@ say; a CA with name constraints; and what clients are given to trust."""
 import hashlib
 import os
 import plistlib
+import re
 import subprocess
 import uuid
 
@@ -95,7 +96,7 @@ def test_from_a_request_to_leaves(token, folder, start, kind):
     to_do, install = commands_of(done).split("  cat ")
     signed = subprocess.run(["sh", "-ec", to_do], cwd=folder, capture_output=True, text=True, timeout=30)
     assert signed.returncode == 0, signed.stderr
-    assert install == "leafd-ca.pem root.pem | leafctl ca install -"
+    assert re.fullmatch(rf"leafd-ca.pem root.pem \| leafctl -c {folder}/leafctl-\d+.yaml ca install -", install)
 
     text = "".join((folder / name).read_text() for name in ("leafd-ca.pem", "root.pem"))
     done = leafctl(config, folder, "ca", "install", "-", input=text)
@@ -148,7 +149,15 @@ def test_two_deep(token, folder, start, below, root, middle):
     text = pem(root.cert, lower.cert, own, upper.cert, root.cert)
     (folder / "mixed.pem").write_text("words around them\n" + text)
     told = leafctl_json(config, folder, "ca", "install", folder / "mixed.pem")
-    assert told["chain_sent"] == 3
+    assert told["chain_sent"] == 3 and told["name_constraints"]["permitted"] == []
+    assert [(i["root"], i["sent"]) for i in told["issuers"]] == [(False, True), (False, True), (True, False)]
+    assert [i["name_constraints"] for i in told["issuers"]] == [
+        {"permitted": [], "excluded": [], "on_subject": False},
+        {"permitted": ["example.org"], "excluded": ["no.example.org"], "on_subject": True},
+        {"permitted": [], "excluded": [], "on_subject": False},
+    ]
+    shown = leafctl(config, folder, "ca", "show").stdout
+    assert "Issuer:          CN=Upper" in shown and "  permitted:     example.org\n" in shown
     assert (folder / "ca.pem").read_text() == pem(own, lower.cert, upper.cert, root.cert)
 
     wanted = [c.public_bytes(Encoding.DER) for c in (own, lower.cert, upper.cert)]
@@ -327,6 +336,10 @@ def test_permit_and_exclude(token, folder, start):
     assert [v.value for v in excluded if isinstance(v, x509.DNSName)] == ["no.example.org"]
     assert networks(permitted, 4) == ["192.0.2.0/24"] and networks(permitted, 6) == []
     assert networks(excluded, 4) == ["192.0.2.7/32"] and networks(excluded, 6) == ["::/0"]
+    for word in ("example.org", "192.0.2.0/24", "no.example.org", "192.0.2.7/32", "::/0"):
+        assert f" {word}\n" in done.stdout and f" {word}\n" in leafctl(config, folder, "ca", "show").stdout
+    (told,) = leafctl_json(config, folder, "ca", "show")
+    assert told["name_constraints"]["permitted"] == ["example.org", "192.0.2.0/24"] and told["issuers"] == []
     with start(authority(token, "narrow", folder / "ca.pem")) as daemon, daemon.client() as client:
         for host in ("example.org", HOST, "192.0.2.1", "*.sub.example.org"):
             answer = client.ask_leaf(by_ids(host))
@@ -429,6 +442,7 @@ def test_export_below_a_root(token, folder, below, root):
     export(config, folder, "--format", "mobileconfig", "--chain", "--out", folder / "chain.mobileconfig")
     assert_profile((folder / "chain.mobileconfig").read_bytes(), [own, odd.cert, root.cert])
     text = export(config, folder, "--format", "text").stdout
+    assert f"    leafctl -c {folder}/leafctl-" in text
     assert root.cert.fingerprint(hashes.SHA256()).hex(":").upper() in text
     assert "is an intermediate" in text and "clients need the root alone" in text
     done = leafctl(config, folder, "ca", "export", "--chain", "--format", "der", "--out", folder / "chain.der")
