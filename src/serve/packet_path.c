@@ -1,50 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What answers at once lives on the listener's stack and borrows from the packet. A miss copies its
- * asker to the heap and boards a flight; the flight's leader makes a journey, which an issuing
- * thread starts and whoever finishes the leaf ends: every asker is answered from there.
+/* A hit is answered at once, on the listener's thread. A miss copies its asker to the heap and
+ * boards a flight; the flight's leader makes a journey, which an issuing thread starts and whoever
+ * finishes the leaf ends: every asker is answered from there.
  *
- * Locks: one, around the count of journeys under way. */
+ * Locks: none of its own. */
 #include "config.h" /* pthread_setname_np */
 
 #include "serve/packet_path.h"
 
 #include "base/clock.h"
-#include "base/cond.h"
 #include "base/job_queue.h"
-#include "base/log.h"
 #include "base/metrics.h"
 #include "cache/flights.h"
+#include "serve/asker.h"
 #include "serve/domain_budget.h"
-#include "serve/error_budget.h"
+#include "serve/drain.h"
 #include "serve/waiting_room.h"
-#include "wire/response.h"
 
-#include <openssl/crypto.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    PATIENCE_MS = 3500,    /* what a proxy waits, less what the way back takes */
-    TELL_AHEAD_MS = 300,   /* so long before a deadline who waits for a token is told */
-    RETELL_MS = 400,       /* with less than this, a token that is away is not waited for again */
-    TTL_MARGIN_SEC = 300,  /* g3proxy serves a leaf so long beyond its ttl */
-    TTL_IN_DOUBT_SEC = 10, /* for any verdict but good and legacy */
-    ASKERS_MAX = 1 << 16,  /* on the heap at once */
-    ERROR_ROOM = 320,      /* more than any error reply takes */
-    LOG_BURST = 5          /* lines per second and error */
-};
-
-/* One request, as long as it waits for its answer. */
-struct asker {
-    struct flight_waiter waiter; /* first */
-    struct reply_route route;
-    int64_t deadline_ms;
-    struct request request; /* its cert is gone once the asker is on the heap */
-    struct name name;       /* the host, checked */
-    bool on_heap;
-    bool in_doubt; /* any verdict but good, legacy and none: a short ttl */
+    PATIENCE_MS = 3500,  /* what a proxy waits, less what the way back takes */
+    TELL_AHEAD_MS = 300, /* so long before a deadline who waits for a token is told */
+    RETELL_MS = 400      /* with less than this, a token that is away is not waited for again */
 };
 
 /* A flight's way through issuer and signer. */
@@ -57,186 +37,29 @@ struct journey {
 };
 
 struct packet_path {
-    const struct conf *conf;
     struct policy *policy;
     struct leaf_cache *cache;
     struct issuer *issuer;
     struct signer *signer;
     struct flights *flights;
-    struct error_budget *budget;
+    struct askers askers;
     struct domain_budget *domains;
     struct waiting_room *room;
     struct job_queue *queue; /* of journeys */
     pthread_t *threads;
     unsigned thread_count;
-    _Atomic size_t askers;
-    pthread_mutex_t lock;
-    pthread_cond_t idle;
-    size_t journeys; /* under way */
-    size_t landing;  /* calls that use the parts now */
-    bool closed;     /* the parts may be gone: nothing is said any more */
-    bool abandoned;  /* the last journey frees the path */
+    struct drain drain; /* of journeys under way; closed, nothing is said any more */
 };
 
 static const struct waiting_room_ops room_ops;
 
 static void path_free(struct packet_path *path);
 
-/* ---- counting and answering ---- */
-
-static void count_request(const struct request *request, const struct plan *plan)
-{
-    static const int metric_of[] = {
-        [VERDICT_NO_UPSTREAM] = -1,
-        [VERDICT_GOOD] = METRIC_VERDICT_GOOD,
-        [VERDICT_LEGACY] = METRIC_VERDICT_LEGACY,
-        [VERDICT_DATES] = METRIC_VERDICT_DATES,
-        [VERDICT_NAME] = METRIC_VERDICT_NAME,
-        [VERDICT_SELF_SIGNED] = METRIC_VERDICT_SELF_SIGNED,
-        [VERDICT_UNTRUSTED] = METRIC_VERDICT_UNTRUSTED,
-        [VERDICT_UNREADABLE] = METRIC_VERDICT_UNREADABLE,
-    };
-
-    if (request->ignored_keys > 0)
-        metrics_add(METRIC_IGNORED_KEYS, request->ignored_keys);
-    if (plan->profile == PROFILE_MINIMAL)
-        metrics_add(METRIC_VERDICT_MINIMAL, 1);
-    else if (metric_of[plan->verdict.kind] != -1)
-        metrics_add((enum metric)metric_of[plan->verdict.kind], 1);
-}
-
-/* An error reply into `out`: its octets, or 0 when the allowance is spent or nobody waits. */
-static size_t say_error(struct packet_path *path, const struct asker *asker, enum leafd_err err,
-                        const struct why *why, uint8_t *out)
-{
-    static struct log_limit limits[LEAFD_ERR_COUNT];
-    char host[300];
-    char source[512];
-    char reason[2 * sizeof(why->text)];
-
-    if (err == LEAFD_TIMEOUT) {
-        metrics_add(METRIC_DROP_DEADLINE, 1);
-        return 0;
-    }
-    if (err > LEAFD_INTERNAL)
-        err = LEAFD_INTERNAL;
-    metrics_add((enum metric)(METRIC_ERROR_MALFORMED + (err - LEAFD_MALFORMED)), 1);
-    if (log_enabled(LOG_LEVEL_NOTICE))
-        log_limited(&limits[err], LOG_BURST, LOG_LEVEL_NOTICE, "request-failed",
-                    "code=%s host=\"%s\" from=\"%s\" reason=\"%s\"", err_name(err),
-                    bytes_escape(asker->request.host, host, sizeof(host)),
-                    reply_route_text(&asker->route, source, sizeof(source)),
-                    bytes_escape(bytes_of(why->text), reason, sizeof(reason)));
-    if (!error_budget_take(path->budget, reply_route_source(&asker->route), clock_mono_ms())) {
-        metrics_add(METRIC_ERROR_SILENCED, 1);
-        return 0;
-    }
-    return response_write_error(&asker->request, err, out, ERROR_ROOM);
-}
-
-static uint32_t ttl_of(const struct packet_path *path, const struct asker *asker,
-                       const struct issued *issued, int64_t now_sec)
-{
-    int64_t ttl = issued->not_after - now_sec - TTL_MARGIN_SEC;
-
-    if (ttl > path->conf->ttl_max_sec)
-        ttl = path->conf->ttl_max_sec;
-    if (asker->in_doubt && ttl > TTL_IN_DOUBT_SEC)
-        ttl = TTL_IN_DOUBT_SEC;
-    if (issued->is_stand_in && ttl > ISSUED_STAND_IN_SEC)
-        ttl = ISSUED_STAND_IN_SEC;
-    return ttl > 1 ? (uint32_t)ttl : 1;
-}
-
-/* The reply with this leaf; 0 when it is too large for a datagram. */
-static size_t write_leaf(const struct packet_path *path, const struct asker *asker,
-                         const struct issued *issued, int64_t now_sec, uint8_t *out)
-{
-    const struct conf_listen *listen = asker->route.listen;
-    uint8_t der[WIRE_DATAGRAM_MAX];
-    uint8_t pem[LEAF_KEY_PEM_MAX];
-    size_t len = 0;
-    struct response response = {
-        .dialect = asker->request.dialect,
-        .host = asker->request.host,
-        .service = asker->request.service,
-        .usage_was_asked = asker->request.usage_was_asked,
-        .usage = asker->request.usage,
-        .cert_format = listen->cert_format == CONF_CERT_DER ? CERT_FORMAT_DER : CERT_FORMAT_PEM,
-        .cert_pem = issued->pem,
-        .chain_pem = issued->ca->chain_pem,
-        .chain_der = issued->ca->chain_der,
-        .chain_count = issued->ca->chain_count,
-        .key_format = listen->key_format == CONF_KEY_DER   ? KEY_FORMAT_DER
-                      : listen->key_format == CONF_KEY_PEM ? KEY_FORMAT_PEM
-                                                           : KEY_FORMAT_BY_DIALECT,
-        .ttl_sec = ttl_of(path, asker, issued, now_sec),
-    };
-
-    if (response.cert_format == CERT_FORMAT_DER &&
-        issued_der(issued, der, sizeof(der), &response.cert_der) != LEAFD_OK)
-        return 0;
-    response.key = issued->key->private_der;
-    if (!response_key_is_pem(response.dialect, response.key_format))
-        return response_write(&response, out, WIRE_DATAGRAM_MAX);
-    if (leaf_key_pem(issued->key, pem, sizeof(pem), &response.key) == LEAFD_OK)
-        len = response_write(&response, out, WIRE_DATAGRAM_MAX);
-    OPENSSL_cleanse(pem, sizeof(pem));
-    return len;
-}
-
-/* ---- askers ---- */
-
-/* A copy on the heap with a host of its own; NULL when a bound is reached. */
-static struct asker *asker_keep(struct packet_path *path, const struct asker *from)
-{
-    size_t len = from->request.host.len;
-    struct asker *asker = NULL;
-
-    if (atomic_fetch_add(&path->askers, 1) < ASKERS_MAX)
-        asker = malloc(sizeof(*asker) + len);
-    if (!asker) {
-        atomic_fetch_sub(&path->askers, 1);
-        return NULL;
-    }
-    *asker = *from;
-    asker->on_heap = true;
-    asker->request.cert = (struct bytes){NULL, 0};
-    asker->request.host.data = memcpy(asker + 1, from->request.host.data, len);
-    return asker;
-}
-
-static void asker_free(struct packet_path *path, struct asker *asker)
-{
-    if (!asker)
-        return;
-    atomic_fetch_sub(&path->askers, 1);
-    free(asker);
-}
-
-/* The end of an asker on the heap: what is in `out` is sent, unless nobody waits for it. */
-static void asker_send(struct packet_path *path, struct asker *asker, const uint8_t *out,
-                       size_t len)
-{
-    if (len > 0 && !reply_route_send(&asker->route, (struct bytes){out, len}))
-        metrics_add(METRIC_SEND_FAILED, 1);
-    asker_free(path, asker);
-}
-
-static void asker_send_error(struct packet_path *path, struct asker *asker, enum leafd_err err)
-{
-    struct why why = {""};
-    uint8_t out[ERROR_ROOM];
-
-    asker_send(path, asker, out, say_error(path, asker, err, &why, out));
-}
-
 /* ---- journeys ---- */
 
 static void journey_free(struct journey *journey)
 {
     struct packet_path *path;
-    bool last;
 
     if (!journey)
         return;
@@ -244,11 +67,7 @@ static void journey_free(struct journey *journey)
     plan_clear(&journey->plan);
     free((void *)journey->audit.data);
     free(journey);
-    pthread_mutex_lock(&path->lock);
-    last = --path->journeys == 0 && path->abandoned;
-    pthread_cond_broadcast(&path->idle);
-    pthread_mutex_unlock(&path->lock);
-    if (last)
+    if (drain_end(&path->drain))
         path_free(path);
 }
 
@@ -269,9 +88,7 @@ static struct journey *journey_new(struct packet_path *path, struct plan *plan,
     journey->deadline_ms = leader->deadline_ms;
     memcpy(journey->key, plan->key, sizeof(journey->key));
     plan_steal(&journey->plan, plan);
-    pthread_mutex_lock(&path->lock);
-    path->journeys++;
-    pthread_mutex_unlock(&path->lock);
+    drain_begin(&path->drain);
     return journey;
 }
 
@@ -283,7 +100,7 @@ static void cancel_flight(struct packet_path *path, const uint8_t *key, enum lea
     while (waiter) {
         struct flight_waiter *next = waiter->next;
 
-        asker_send_error(path, (struct asker *)waiter, err);
+        asker_send_error(&path->askers, (struct asker *)waiter, err);
         waiter = next;
     }
 }
@@ -302,7 +119,7 @@ static void journey_start(struct journey *journey)
 static enum leafd_err board(struct packet_path *path, struct asker *asker, struct plan *plan,
                             struct why *why)
 {
-    struct asker *kept = asker->on_heap ? asker : asker_keep(path, asker);
+    struct asker *kept = asker->on_heap ? asker : asker_keep(&path->askers, asker);
     struct journey *journey;
     enum flight_role role;
     uint8_t key[32];
@@ -315,7 +132,7 @@ static enum leafd_err board(struct packet_path *path, struct asker *asker, struc
         return LEAFD_OK;
     if (role == FLIGHT_FULL) {
         if (kept != asker)
-            asker_free(path, kept);
+            asker_free(&path->askers, kept);
         return fail(why, LEAFD_BUSY,
                     "too many leaves are under way, or too many wait for this one");
     }
@@ -367,7 +184,7 @@ static size_t answer(struct packet_path *path, struct asker *asker, struct plan 
             *ret_boarded = err == LEAFD_OK;
             break;
         }
-        len = write_leaf(path, asker, issued, now_sec, out);
+        len = asker_write_leaf(&path->askers, asker, issued, now_sec, out);
         issued_unref(issued);
         if (len > 0) {
             metrics_add(METRIC_REPLY_HIT, 1);
@@ -379,7 +196,7 @@ static size_t answer(struct packet_path *path, struct asker *asker, struct plan 
             plan_steal(plan, &smaller);
         }
     }
-    return err ? say_error(path, asker, err, &why, out) : 0;
+    return err ? asker_write_error(&path->askers, asker, err, &why, out) : 0;
 }
 
 /* ---- a flight lands ---- */
@@ -392,11 +209,11 @@ static void answer_smaller(struct journey *journey, struct asker *asker)
     uint8_t out[WIRE_DATAGRAM_MAX];
     bool boarded = false;
     enum leafd_err err = plan_smaller(asker, &journey->plan, &smaller, &why);
-    size_t len =
-        err ? say_error(path, asker, err, &why, out) : answer(path, asker, &smaller, out, &boarded);
+    size_t len = err ? asker_write_error(&path->askers, asker, err, &why, out)
+                     : answer(path, asker, &smaller, out, &boarded);
 
     if (!boarded)
-        asker_send(path, asker, out, len);
+        asker_send(&path->askers, asker, out, len);
     plan_clear(&smaller);
 }
 
@@ -405,14 +222,14 @@ static void answer_leaf(struct journey *journey, struct asker *asker, const stru
 {
     struct packet_path *path = journey->path;
     uint8_t out[WIRE_DATAGRAM_MAX];
-    size_t len = write_leaf(path, asker, issued, clock_wall_sec(), out);
+    size_t len = asker_write_leaf(&path->askers, asker, issued, clock_wall_sec(), out);
 
     if (len == 0) {
         answer_smaller(journey, asker);
         return;
     }
     metrics_add(metric, 1);
-    asker_send(path, asker, out, len);
+    asker_send(&path->askers, asker, out, len);
 }
 
 /* What one asker of the flight is told. */
@@ -420,13 +237,13 @@ static void answer_landed(struct journey *journey, struct asker *asker, enum lea
                           const struct issued *issued, enum metric metric)
 {
     if (clock_mono_ms() > asker->deadline_ms)
-        asker_send_error(journey->path, asker, LEAFD_TIMEOUT);
+        asker_send_error(&journey->path->askers, asker, LEAFD_TIMEOUT);
     else if (err == LEAFD_OK)
         answer_leaf(journey, asker, issued, metric);
     else if (err == LEAFD_TOO_LARGE)
         answer_smaller(journey, asker);
     else
-        asker_send_error(journey->path, asker, err);
+        asker_send_error(&journey->path->askers, asker, err);
 }
 
 /* The flight ended with its leader's time. Those who came later and have more board a new one: one
@@ -447,12 +264,12 @@ static void fly_again(struct journey *journey, struct flight_waiter *waiter, enu
 
         waiter = next;
         if (deadline_ms <= soon_ms) {
-            asker_send_error(path, asker, deadline_ms <= now_ms ? LEAFD_TIMEOUT : err);
+            asker_send_error(&path->askers, asker, deadline_ms <= now_ms ? LEAFD_TIMEOUT : err);
             continue;
         }
         role = flights_join(path->flights, journey->key, &asker->waiter);
         if (role == FLIGHT_FULL) {
-            asker_send_error(path, asker, LEAFD_BUSY);
+            asker_send_error(&path->askers, asker, LEAFD_BUSY);
         } else if (role == FLIGHT_LEADER) {
             leads = true;
             journey->deadline_ms = deadline_ms;
@@ -471,7 +288,7 @@ static void drop_all(struct packet_path *path, struct flight_waiter *waiter)
     while (waiter) {
         struct flight_waiter *next = waiter->next;
 
-        asker_free(path, (struct asker *)waiter);
+        asker_free(&path->askers, (struct asker *)waiter);
         waiter = next;
     }
 }
@@ -498,34 +315,13 @@ static void journey_land(struct journey *journey, enum leafd_err err, const stru
     journey_free(journey);
 }
 
-/* False once the path is closed: then the parts may not be touched. */
-static bool landing_begin(struct packet_path *path)
-{
-    bool open;
-
-    pthread_mutex_lock(&path->lock);
-    open = !path->closed;
-    path->landing += open;
-    pthread_mutex_unlock(&path->lock);
-    return open;
-}
-
-/* `path` is still there: whoever frees it waits for this. */
-static void landing_end(struct packet_path *path)
-{
-    pthread_mutex_lock(&path->lock);
-    path->landing--;
-    pthread_cond_broadcast(&path->idle);
-    pthread_mutex_unlock(&path->lock);
-}
-
 /* The issuer's callback. */
 static void journey_done(void *ctx, enum leafd_err err, struct issued *issued)
 {
     struct journey *journey = ctx;
     struct packet_path *path = journey->path;
 
-    if (!landing_begin(path)) {
+    if (!drain_enter(&path->drain)) {
         drop_all(path, flights_land(path->flights, journey->key));
         journey_free(journey);
         return;
@@ -534,7 +330,7 @@ static void journey_done(void *ctx, enum leafd_err err, struct issued *issued)
     if (err == LEAFD_OK)
         leaf_cache_put(path->cache, journey->plan.key, issued);
     journey_land(journey, err, issued, METRIC_REPLY_ISSUED);
-    landing_end(path);
+    drain_leave(&path->drain);
 }
 
 static void journey_fly(struct journey *journey)
@@ -542,7 +338,7 @@ static void journey_fly(struct journey *journey)
     struct packet_path *path = journey->path;
     struct issued *issued;
 
-    if (!landing_begin(path)) {
+    if (!drain_enter(&path->drain)) {
         journey_done(journey, LEAFD_INTERNAL, NULL);
         return;
     }
@@ -556,7 +352,7 @@ static void journey_fly(struct journey *journey)
         issuer_issue(path->issuer, &journey->plan, journey->deadline_ms, journey->audit,
                      journey_done, journey);
     issued_unref(issued);
-    landing_end(path);
+    drain_leave(&path->drain);
 }
 
 static void *issue_run(void *arg)
@@ -576,10 +372,9 @@ static void path_free(struct packet_path *path)
 {
     job_queue_free(path->queue);
     flights_free(path->flights);
-    error_budget_free(path->budget);
+    askers_clear(&path->askers);
     domain_budget_free(path->domains);
-    pthread_cond_destroy(&path->idle);
-    pthread_mutex_destroy(&path->lock);
+    drain_clear(&path->drain);
     free(path->threads);
     free(path);
 }
@@ -602,16 +397,14 @@ enum leafd_err packet_path_new(const struct packet_path_parts *parts, unsigned i
 
     if (!path)
         return LEAFD_NOMEM;
-    path->conf = conf;
     path->policy = parts->policy;
     path->cache = parts->cache;
     path->issuer = parts->issuer;
     path->signer = parts->signer;
-    pthread_mutex_init(&path->lock, NULL);
-    cond_init(&path->idle);
+    drain_init(&path->drain);
     err = flights_new(conf->flights_max, conf->flight_waiters_max, &path->flights);
     if (!err)
-        err = error_budget_new(conf->errors_per_source, conf->errors_global, &path->budget);
+        err = askers_init(&path->askers, conf);
     if (!err)
         err = domain_budget_new(conf->cache_new_per_domain, &path->domains);
     if (!err) /* a flight is in the queue once at most, so it never overflows before the flights do
@@ -643,25 +436,16 @@ out:
 
 void packet_path_free(struct packet_path *path, int64_t deadline_ms)
 {
-    bool under_way;
-
     if (!path)
         return;
     waiting_room_free(path->room);
-    pthread_mutex_lock(&path->lock);
-    while (path->journeys > 0 && cond_wait_until(&path->idle, &path->lock, deadline_ms))
-        ;
-    path->closed = true;
-    pthread_mutex_unlock(&path->lock);
+    drain_close(&path->drain, deadline_ms);
     stop_threads(path);
-    pthread_mutex_lock(&path->lock);
-    while (path->landing > 0)
-        pthread_cond_wait(&path->idle, &path->lock);
-    under_way = path->abandoned = path->journeys > 0;
-    pthread_mutex_unlock(&path->lock);
-    if (!under_way)
+    if (!drain_abandon(&path->drain))
         path_free(path);
 }
+
+/* ---- a packet ---- */
 
 /* Request -> plan. */
 static enum leafd_err decide(struct packet_path *path, struct asker *asker, struct plan *ret,
@@ -691,6 +475,27 @@ static bool is_worth_waiting(struct packet_path *path)
     return status.state != SIGNER_PIN_BLOCKED;
 }
 
+static void count_request(const struct request *request, const struct plan *plan)
+{
+    static const int metric_of[] = {
+        [VERDICT_NO_UPSTREAM] = -1,
+        [VERDICT_GOOD] = METRIC_VERDICT_GOOD,
+        [VERDICT_LEGACY] = METRIC_VERDICT_LEGACY,
+        [VERDICT_DATES] = METRIC_VERDICT_DATES,
+        [VERDICT_NAME] = METRIC_VERDICT_NAME,
+        [VERDICT_SELF_SIGNED] = METRIC_VERDICT_SELF_SIGNED,
+        [VERDICT_UNTRUSTED] = METRIC_VERDICT_UNTRUSTED,
+        [VERDICT_UNREADABLE] = METRIC_VERDICT_UNREADABLE,
+    };
+
+    if (request->ignored_keys > 0)
+        metrics_add(METRIC_IGNORED_KEYS, request->ignored_keys);
+    if (plan->profile == PROFILE_MINIMAL)
+        metrics_add(METRIC_VERDICT_MINIMAL, 1);
+    else if (metric_of[plan->verdict.kind] != -1)
+        metrics_add((enum metric)metric_of[plan->verdict.kind], 1);
+}
+
 /* What packet_path_handle says; `may_wait` until the CA that the request needs is known. */
 static size_t handle(struct packet_path *path, const struct packet *packet, bool may_wait,
                      uint8_t *out)
@@ -703,7 +508,7 @@ static size_t handle(struct packet_path *path, const struct packet *packet, bool
     size_t len;
 
     if (clock_mono_ms() > asker.deadline_ms)
-        return say_error(path, &asker, LEAFD_TIMEOUT, &why, out);
+        return asker_write_error(&path->askers, &asker, LEAFD_TIMEOUT, &why, out);
     err = request_read(packet->data, packet->cut, &asker.request, &why);
     if (err == LEAFD_DROP) {
         metrics_add(METRIC_DROP_REPLY, 1);
@@ -718,7 +523,7 @@ static size_t handle(struct packet_path *path, const struct packet *packet, bool
         return 0;
     count_request(&asker.request, &plan);
     if (err)
-        return say_error(path, &asker, err, &why, out);
+        return asker_write_error(&path->askers, &asker, err, &why, out);
     len = answer(path, &asker, &plan, out, &boarded);
     plan_clear(&plan);
     return len;
