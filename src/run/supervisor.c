@@ -3,12 +3,10 @@
 
 #include "run/supervisor.h"
 
-#include "base/channel.h"
 #include "base/clock.h"
 #include "run/conf_source.h"
+#include "run/handover.h"
 #include "run/post.h"
-#include "run/sockets.h"
-#include "run/token_pins.h"
 #include "run/unblock.h"
 
 #include <errno.h>
@@ -27,7 +25,6 @@
 
 enum {
     STOP_MS = 4500,         /* for all roles together; what is left then is killed */
-    PAIR_BUFFER = 1 << 20,  /* octets on their way from a front to a signer, and back */
     MESSAGES_PER_TURN = 16, /* from one role, before the others have their turn */
     POSTS_MAX = CONF_TOKEN_MAX * CONF_PROCESSES_MAX + 1,
     CHILDREN_MAX = 2 * POSTS_MAX
@@ -72,44 +69,12 @@ static struct post *front_post(struct supervisor *supervisor)
 
 /* ---- starting a role ---- */
 
-static enum leafd_err say_sockets(const struct sockets *sockets, int channel, struct why *why)
-{
-    enum leafd_err err = LEAFD_OK;
-
-    for (size_t i = 0; err == LEAFD_OK && i < sockets->listen_count; i++)
-        err = child_say(channel, ROLE_MSG_LISTEN, (uint32_t)i, sockets->listen[i], why);
-    if (err == LEAFD_OK)
-        err = child_say(channel, ROLE_MSG_CONTROL, 0, sockets->control, why);
-    if (err == LEAFD_OK && sockets->admin_unix != -1)
-        err = child_say(channel, ROLE_MSG_ADMIN_UNIX, 0, sockets->admin_unix, why);
-    if (err == LEAFD_OK && sockets->admin_tcp != -1)
-        err = child_say(channel, ROLE_MSG_ADMIN_TCP, 0, sockets->admin_tcp, why);
-    return err;
-}
-
-static enum leafd_err say_pin(const struct token_pins *pins, size_t token, int channel,
-                              struct why *why)
-{
-    bool must_close;
-    int fd;
-    enum leafd_err err = token_pins_open(pins, token, &fd, &must_close, why);
-
-    if (err != LEAFD_OK)
-        return err;
-    err = child_say(channel, ROLE_MSG_PIN_REFUSALS, 0, pins->refusals[token], why);
-    if (err == LEAFD_OK && fd != -1)
-        err = child_say(channel, ROLE_MSG_PIN, 0, fd, why);
-    if (must_close && fd != -1)
-        close(fd);
-    return err;
-}
-
 static enum leafd_err give(void *ctx, const struct child *child, int channel, struct why *why)
 {
     const struct supervisor *supervisor = ctx;
 
-    return child->role == ROLE_FRONT ? say_sockets(&supervisor->sockets, channel, why)
-                                     : say_pin(&supervisor->pins, child->token, channel, why);
+    return child->role == ROLE_FRONT ? handover_sockets(&supervisor->sockets, channel, why)
+                                     : handover_pin(&supervisor->pins, child->token, channel, why);
 }
 
 static bool was_ready(const struct supervisor *supervisor, const struct child *child)
@@ -136,45 +101,6 @@ static enum leafd_err start(struct supervisor *supervisor, struct child *child, 
 
 /* ---- front and signers, paired ---- */
 
-static void pair_buffers_set(int fd)
-{
-    int size = PAIR_BUFFER;
-
-    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) == -1)
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-}
-
-static bool say_peer(const struct child *child, uint32_t value, int fd)
-{
-    struct why why = {""};
-    enum leafd_err err = child_say(child->channel, ROLE_MSG_PEER, value, fd, &why);
-
-    if (err == LEAFD_OK)
-        return true;
-    role_log_failure("role-deaf", err, &why);
-    child_kill(child);
-    return false;
-}
-
-static void pair(const struct child *front, const struct child *signer)
-{
-    int ends[2];
-
-    if (front->channel == -1 || signer->channel == -1)
-        return;
-    if (channel_pair(true, ends) != LEAFD_OK) {
-        log_event(LOG_LEVEL_ERROR, "pair-failed", "reason=\"%s\"", strerror(errno));
-        child_kill(signer);
-        return;
-    }
-    pair_buffers_set(ends[0]);
-    pair_buffers_set(ends[1]);
-    if (say_peer(signer, 0, ends[1]))
-        (void)say_peer(front, ROLE_PEER(signer->token, signer->process), ends[0]);
-    close(ends[0]);
-    close(ends[1]);
-}
-
 /* A new pair whenever either of them is new. The older of two signers comes first, so that
  * the front knows which one is newer. */
 static void pair_all(struct supervisor *supervisor, const struct child *fresh)
@@ -182,15 +108,15 @@ static void pair_all(struct supervisor *supervisor, const struct child *fresh)
     const struct child *front = post_holder(front_post(supervisor));
 
     if (fresh->role == ROLE_SIGNER) {
-        pair(front, fresh);
+        handover_pair(front, fresh);
         return;
     }
     for (size_t i = 0; i + 1 < supervisor->post_count; i++) {
         const struct child *child = supervisor->post[i].child;
         bool swapped = child[0].started_ms > child[1].started_ms;
 
-        pair(front, &child[swapped]);
-        pair(front, &child[!swapped]);
+        handover_pair(front, &child[swapped]);
+        handover_pair(front, &child[!swapped]);
     }
 }
 
