@@ -22,6 +22,7 @@ struct sign_entry {
     struct signer_link *link; /* under way there; NULL: held */
     uint64_t tried;           /* posts that it has been to in vain */
     int64_t sent_us;          /* when it was given to `link` */
+    size_t ahead;             /* what that had under way before it */
     uint8_t *message;         /* what is to be sent, while held or while it may go elsewhere; freed
                                  with the entry */
     size_t message_len;

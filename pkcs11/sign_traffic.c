@@ -105,7 +105,7 @@ static void entrust(struct sign_traffic *traffic, struct sign_entry *entry,
 
     signer_link_ref(link);
     signer_choice_sent(&traffic->roster.choice, link, now_us / 1000);
-    link->under_way++;
+    entry->ahead = link->under_way++;
     entry->link = link;
     entry->sent_us = now_us;
     sign_pending_unhold(traffic->pending, entry);
@@ -266,8 +266,7 @@ void sign_traffic_answered(struct sign_traffic *traffic, struct signer_link *lin
     if (!entry || entry->link != link)
         return;
     if (reply->err == LEAFD_OK)
-        signer_choice_answered(&traffic->roster.choice, link, now_us - entry->sent_us,
-                               now_us / 1000);
+        signer_choice_answered(&traffic->roster.choice, link, entry, now_us);
     if (!is_elsewhere(reply->err) || !move_on(traffic, entry))
         finish(traffic, entry, reply->err, reply->signature, callbacks);
 }

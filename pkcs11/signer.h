@@ -45,7 +45,8 @@ struct signer_token_status {
     uint64_t logins;
     uint64_t restarts;
     size_t under_way;
-    uint64_t latency_us; /* a running mean of what an answer takes; 0: not known yet */
+    uint64_t latency_us; /* a running mean of what a signature takes, less the turns that others had
+                            on the lanes before it; 0: not known yet */
     bool is_ejected;     /* slow or silent: it gets a request now and then */
     char text[256];      /* what is missing; empty when READY */
 };

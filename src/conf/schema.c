@@ -165,8 +165,8 @@ const struct schema_row schema_rows[] = {
     {.name = "token_choice", .type = SCHEMA_WORD, .offset = FIELD(token_choice),
      .words = token_choices, .fallback = "prefer-first",
      .help = "Which of several tokens signs: the first one that can, in their order here, or "
-             "whichever has the least to do for its sessions; spread leaves out one that is much "
-             "slower than the others, but for a probe now and then."},
+             "whichever has the least to do for its sessions. One that is much slower than "
+             "another is left out, but for a probe now and then; leafd(8) says from when on."},
     {.name = "signer.max_rate", .type = SCHEMA_RATE, .offset = FIELD(signer_max_rate),
      .max = 1000000, .fallback = "0",
      .help = "Signatures per second that the signer gives at most; 0 is no limit."},

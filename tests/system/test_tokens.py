@@ -157,7 +157,7 @@ def test_prefer_first(folder, two):
     with LeafdProcess(folder, config) as daemon:
         wait_both(daemon)
         signed = second.count("sign")
-        assert_all_good(run_load(daemon.address, new_hosts("quiet", 100), clients=16), first.authority)
+        assert_all_good(run_load(daemon.address, new_hosts("quiet", 100), clients=4), first.authority)
         assert second.count("sign") == signed
 
         load_during(daemon, first.authority, "killed", lambda: daemon.kill_pid(signer_pid(daemon, 0)))
@@ -186,7 +186,7 @@ def test_a_module_that_crashes(folder, two):
 
 
 def test_spread(folder, two):
-    """Both sign; one that becomes 50 ms slower is left out, and is taken again once it is as fast."""
+    """Both sign."""
     (first, second), config = two
     config["token_choice"] = "spread"
     with LeafdProcess(folder, config) as daemon:
@@ -196,30 +196,50 @@ def test_spread(folder, two):
         shares = [token.count("sign") - before for token, before in zip((first, second), signed)]
         assert min(shares) > 60, shares
 
-        # 50 ms slower: it is found out by its first answers, and then gets a request a second.
-        second.tell("latency.C_Sign = 50000")
-        load_during(
-            daemon,
-            first.authority,
-            "slow",
-            lambda: daemon.wait_line(
-                lambda line: "event=token-ejected" in line and "token=1" in line.split(), "token 1 is ejected"
-            ),
-            clients=8,
-        )
-        signed, since = second.count("sign"), time.monotonic()
-        outcomes = run_load(daemon.address, new_hosts("fast", 800), clients=8)
-        assert_all_good(outcomes, first.authority)
-        slow = second.count("sign") - signed
-        assert slow <= 2 + (time.monotonic() - since), "more than one probe a second"
-        # Without the ejection half of them would be slow; a busy machine delays some too.
-        assert sum(1 for o in outcomes if o.answered - o.sent > 0.05) <= slow + (80 if not tree.IS_SANITIZED else 800)
 
-        second.tell()
-        back = len(daemon.lines)
+def percentile_99_ms(outcomes):
+    return 1000 * sorted(o.took for o in outcomes)[len(outcomes) * 99 // 100]
+
+
+@pytest.mark.parametrize("choice", ["spread", "prefer-first"])
+def test_one_is_slow(folder, two, choice):
+    """One becomes 50 ms slower than the other, and that the preferred one: it is found out by its first
+    answers, gets a request a second, and is taken again once it is as fast."""
+    tokens, config = two
+    config["token_choice"] = choice
+    slow, index = (tokens[0], 0) if choice == "prefer-first" else (tokens[1], 1)
+    for token in tokens:
+        token.tell("latency.C_Sign = 10000")
+    with LeafdProcess(folder, config) as daemon:
+        wait_both(daemon)
+        alone = run_load(daemon.address, new_hosts("alone", 600), clients=8)
+        found = []
+
+        def is_ejected():
+            return daemon.metric("leafd_token_ejected", token=str(index)) == 1
+
+        def find_out():
+            slow.tell("latency.C_Sign = 60000")
+            began = time.monotonic()
+            wait_for(is_ejected, "it is ejected")
+            found.append(time.monotonic() - began)
+
+        load_during(daemon, slow.authority, "slow", find_out, more=0, clients=8)
+        signed, since = slow.count("sign"), time.monotonic()
+        beside = run_load(daemon.address, new_hosts("beside", 800), clients=8)
+        assert_all_good(beside, slow.authority)
+        probes = slow.count("sign") - signed
+        print(f"{choice}: 99 % of requests within {percentile_99_ms(alone):.0f} ms while both are fast, "
+              f"{percentile_99_ms(beside):.0f} ms beside the slow one, ejected after {found[0]:.2f} s, {probes} probes")  # fmt: skip
+        assert probes <= 2 + (time.monotonic() - since), "more than one probe a second"
+        # A busy machine makes some late in any case.
+        late, late_before = (sum(1 for o in outcomes if o.took > 0.06) for outcomes in (beside, alone))
+        assert late <= probes + 8 + 2 * late_before or tree.IS_SANITIZED
+
+        slow.tell("latency.C_Sign = 10000")
         with daemon.client() as client:
             names = (f"again-{n}.tokens.example.org" for n in range(100000))
-            wait_for(lambda: client.ask_leaf(by_ids(next(names))) and daemon.events("token-back", back), "it is taken again")
+            wait_for(lambda: client.ask_leaf(by_ids(next(names))) and not is_ejected(), "it is taken again")
 
 
 def test_check_looks_at_each_token(folder, two):

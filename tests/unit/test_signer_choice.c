@@ -41,8 +41,14 @@ static void answer(unsigned token, int64_t latency_us, int times)
 
     if (now_ms == 0)
         now_ms = clock_mono_ms();
-    for (int i = 0; i < times; i++)
-        signer_choice_answered(&choice, &links[token], latency_us, now_ms += 10);
+    for (int i = 0; i < times; i++) {
+        struct sign_entry answered = entry;
+
+        now_ms += 10;
+        answered.ahead = links[token].under_way;
+        answered.sent_us = now_ms * 1000 - latency_us;
+        signer_choice_answered(&choice, &links[token], &answered, now_ms * 1000);
+    }
 }
 
 static void the_first_that_can_is_preferred(void **state)
@@ -135,19 +141,80 @@ static void the_last_one_is_never_left_out(void **state)
     assert_ptr_equal(find(NULL), &links[1]);
 }
 
-/* Slow by itself, or a little slower, is no reason. */
+/* A little slower, three times as slow where that is little, and slow by itself are no reasons. */
 static void a_preference_is_kept(void **state)
 {
+    static const struct {
+        enum conf_token_choice mode;
+        int64_t first_us, other_us;
+    } rows[] = {
+        {CONF_TOKEN_PREFER_FIRST, 20900, 1000},      {CONF_TOKEN_PREFER_FIRST, 149000, 50000},
+        {CONF_TOKEN_PREFER_FIRST, 2000000, 2000000}, {CONF_TOKEN_SPREAD, 5900, 1000},
+        {CONF_TOKEN_SPREAD, 29000, 10000},
+    };
+
     (void)state;
-    answer(1, 1000, 20);
-    answer(0, 200000, 20);
-    assert_ptr_equal(find(NULL), &links[0]);
-    choice.mode = CONF_TOKEN_SPREAD;
-    reset(NULL);
-    choice.mode = CONF_TOKEN_SPREAD;
-    answer(1, 1000, 20);
-    answer(0, 7900, 40);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        reset(NULL);
+        choice.mode = rows[i].mode;
+        answer(1, rows[i].other_us, 20);
+        answer(0, rows[i].first_us, 60);
+        assert_false(choice.token[0].slow.is_on);
+    }
+}
+
+/* Much slower is one, also for a preference, and only for one behind it. */
+static void a_slow_preference_is_ejected(void **state)
+{
+    (void)state;
+    answer(1, 10000, 4);
+    answer(0, 60000, 60);
+    assert_true(choice.token[0].slow.is_on);
+    assert_ptr_equal(find(NULL), &links[1]);
+    answer(0, 25000, 1); /* a probe: between what ejects and what brings back */
+    assert_true(choice.token[0].slow.is_on);
+    answer(0, 20000, 1);
     assert_false(choice.token[0].slow.is_on);
+    assert_ptr_equal(find(NULL), &links[0]);
+    answer(1, 500000, 60); /* it is not used anyway */
+    assert_false(choice.token[1].slow.is_on);
+}
+
+/* Four have a lane each; what waits for its turn is not slow for that. */
+static void much_to_do_makes_nobody_slow(void **state)
+{
+    (void)state;
+    answer(1, 10000, 20);
+    links[0].under_way = 39;
+    answer(0, 100000, 60);
+    assert_false(choice.token[0].slow.is_on);
+    assert_true(choice.token[0].latency_us == 10000);
+    assert_ptr_equal(find(NULL), &links[0]);
+}
+
+/* How fast the others are is learnt once there is a reason, and with little. */
+static void others_are_compared_with_a_doubtful_one(void **state)
+{
+    (void)state;
+    answer(0, 19000, 20);
+    assert_ptr_equal(find(NULL), &links[0]);
+    answer(0, 30000, 40);
+    for (int i = 0; i < 4; i++) {
+        assert_ptr_equal(find(NULL), &links[1]);
+        signer_choice_sent(&choice, &links[1], clock_mono_ms());
+        links[1].under_way = 1;
+        assert_ptr_not_equal(find(NULL), &links[1]); /* one at a time */
+        links[1].under_way = 0;
+        answer(1, 25000, 1);
+    }
+    links[2].state.state = SIGNER_CONNECTING;
+    assert_ptr_equal(find(NULL), &links[0]);
+    choice.token[1].asked_ms -= 1000; /* a second later */
+    assert_ptr_equal(find(NULL), &links[1]);
+    answer(1, 90000, 20);
+    assert_ptr_equal(find(NULL), &links[0]); /* the slower one need not be asked so often */
+    choice.token[1].asked_ms -= 15000;
+    assert_ptr_equal(find(NULL), &links[1]);
 }
 
 static void a_silent_process_waits_ever_longer(void **state)
@@ -186,6 +253,9 @@ int main(void)
         TEST(a_slow_token_is_ejected_and_probed),
         TEST(the_last_one_is_never_left_out),
         TEST(a_preference_is_kept),
+        TEST(a_slow_preference_is_ejected),
+        TEST(much_to_do_makes_nobody_slow),
+        TEST(others_are_compared_with_a_doubtful_one),
         TEST(a_silent_process_waits_ever_longer),
     };
 
