@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
 #include "pkcs11/backend.h"
 
 #include "pkcs11/backend_ops.h"
@@ -6,6 +8,8 @@
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/rand.h>
+#include <openssl/rsa.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,18 +45,34 @@ const char *backend_key_place(const struct backend *backend, size_t index)
     return backend_conf_ca(backend, index)->key;
 }
 
+static const struct way {
+    enum conf_access access;
+    const char *name;
+    const struct backend_ops *ops; /* NULL: not in this build */
+    const char *remedy;            /* then */
+} ways[] = {
+    {CONF_ACCESS_AUTO, "auto", &backend_native_ops, NULL},
+    {CONF_ACCESS_NATIVE, "native", &backend_native_ops, NULL},
+    {CONF_ACCESS_LIBP11, "libp11", BACKEND_LIBP11, "with libp11 (on Debian: libp11-dev)"},
+    {CONF_ACCESS_FILE, "file", &backend_file_ops, NULL},
+};
+
 static enum leafd_err choose_ops(const struct conf *conf, const struct conf_token *token,
                                  const struct backend_ops **ret, struct why *why)
 {
-    if (token->access != CONF_ACCESS_FILE) {
-        *ret = &backend_native_ops;
-        return LEAFD_OK;
-    }
-    if (!conf->insecure_file_key)
+    const struct way *way = ways;
+
+    while (way->access != token->access)
+        way++;
+    if (!way->ops)
+        return fail(why, LEAFD_CONFIG,
+                    "token.access: %s is not in this leafd: use native, or build leafd %s",
+                    way->name, way->remedy);
+    if (way->access == CONF_ACCESS_FILE && !conf->insecure_file_key)
         return fail(why, LEAFD_CONFIG,
                     "token.access: file reads CA keys from files, which is for tests only: start "
                     "with --insecure-file-key, or use a token");
-    *ret = &backend_file_ops;
+    *ret = way->ops;
     return LEAFD_OK;
 }
 
@@ -77,7 +97,12 @@ static bool set_padding(EVP_PKEY_CTX *ctx, const struct ca *ca)
         OSSL_PARAM_construct_end(),
     };
 
-    return ca->algorithm != SIG_RSA_PSS_SHA256 || EVP_PKEY_CTX_set_params(ctx, params) == 1;
+    if (ca->algorithm != SIG_RSA_PSS_SHA256 || EVP_PKEY_CTX_set_params(ctx, params) == 1)
+        return true;
+    /* A key with a method of its own, as libp11 and its engine have them, takes no number. */
+    ERR_clear_error();
+    return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) == 1 &&
+           EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, SIG_PSS_SALT) == 1;
 }
 
 static bool sign_prepare(const struct backend *backend, EVP_MD_CTX *ctx, size_t index)
@@ -173,6 +198,22 @@ static bool lane_verify(struct backend_lane *lane, size_t index, struct bytes tb
            EVP_PKEY_verify(key->verify, signature.data, signature.len, md, md_len) == 1;
 }
 
+static enum leafd_err sign_once(struct backend_lane *lane, size_t index, struct bytes tbs,
+                                uint8_t *out, size_t *len, struct why *why)
+{
+    enum leafd_err err;
+
+    if (!sign_again(lane, index)) {
+        ERR_clear_error();
+        return fail(why, LEAFD_INTERNAL, "cannot prepare a signature");
+    }
+    if (EVP_DigestSign(lane->key[index].sign, out, len, tbs.data, tbs.len) == 1)
+        return LEAFD_OK;
+    err = lane->backend->ops->sign_failed(why);
+    ERR_clear_error();
+    return err == LEAFD_OK ? fail(why, LEAFD_INTERNAL, "OpenSSL did not sign") : err;
+}
+
 enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index, struct bytes tbs,
                                  uint8_t *out, size_t size, size_t *ret_len, struct why *why)
 {
@@ -182,15 +223,14 @@ enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index, str
 
     if (ca_index >= lane->backend->key_count)
         return fail(why, LEAFD_INTERNAL, "there is no CA number %zu", ca_index);
-    if (!sign_again(lane, ca_index)) {
-        ERR_clear_error();
-        return fail(why, LEAFD_INTERNAL, "cannot prepare a signature");
+    err = sign_once(lane, ca_index, tbs, signature, &len, why);
+    if (err == LEAFD_AGAIN) {
+        atomic_fetch_add(&lane->backend->retries, 1);
+        len = sizeof(signature);
+        err = sign_once(lane, ca_index, tbs, signature, &len, why);
     }
-    if (EVP_DigestSign(lane->key[ca_index].sign, signature, &len, tbs.data, tbs.len) != 1) {
-        ERR_clear_error();
-        err = lane->backend->ops->sign_failed(why);
-        return err == LEAFD_OK ? fail(why, LEAFD_INTERNAL, "OpenSSL did not sign") : err;
-    }
+    if (err != LEAFD_OK)
+        return err == LEAFD_AGAIN ? LEAFD_TOKEN_UNAVAILABLE : err;
     if (!lane_verify(lane, ca_index, tbs, (struct bytes){signature, len})) {
         ERR_clear_error();
         return fail(why, LEAFD_INTERNAL,
@@ -329,6 +369,10 @@ enum leafd_err backend_renew(struct backend *backend, enum rung rung, struct why
 {
     enum leafd_err err;
 
+    if (backend->spent)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE,
+                    "token.access: %s can be opened once in a process, so another one takes over",
+                    backend->ops->name);
     close_for(backend, rung);
     backend->opened = true;
     err = backend->ops->open(backend, backend->pin, why);
@@ -362,9 +406,27 @@ void backend_close(struct backend *backend)
     free(backend);
 }
 
+unsigned backend_lanes_wanted(const struct backend *backend)
+{
+    unsigned wanted = backend->token->sessions ? backend->token->sessions : 1;
+    unsigned most = backend->ops->lanes_max;
+
+    return most && most < wanted ? most : wanted;
+}
+
 unsigned backend_lanes(const struct backend *backend)
 {
     return backend->ops->lanes(backend);
+}
+
+bool backend_is_full(const struct backend *backend)
+{
+    return backend_lanes(backend) < backend_lanes_wanted(backend);
+}
+
+bool backend_is_spent(const struct backend *backend)
+{
+    return backend->spent;
 }
 
 enum leafd_err backend_check(struct backend *backend, struct why *why)
@@ -383,6 +445,7 @@ void backend_count(struct backend *backend, struct backend_counters *ret)
     *ret = (struct backend_counters){0};
     if (backend->opened)
         backend->ops->count(backend, ret);
+    ret->retries += atomic_load(&backend->retries);
     add_counters(ret, &backend->before);
 }
 

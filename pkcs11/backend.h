@@ -50,6 +50,11 @@ void backend_close(struct backend *backend); /* all lanes are closed first; NULL
 
 /* How many lanes it can carry: min(token.sessions, the token's maximum). At least 1. */
 unsigned backend_lanes(const struct backend *backend);
+/* Is that fewer than were asked for, because the token has no more sessions? */
+bool backend_is_full(const struct backend *backend);
+/* It was open once, and that is all a process can do with this way to the keys: once it fails, only
+ * a new process opens it again, and backend_renew() fails without touching anything. */
+bool backend_is_spent(const struct backend *backend);
 LEAFD_CHECKED enum leafd_err backend_lane_open(struct backend *backend, struct backend_lane **ret,
                                                struct why *why);
 void backend_lane_close(struct backend_lane *lane); /* NULL is fine */

@@ -342,6 +342,14 @@ void session_pool_keep_alive(struct session_pool *pool)
     }
 }
 
+void session_pool_keep_one(struct session_pool *pool)
+{
+    struct session session;
+
+    while (session_pool_open_count(pool) > 1 && take_oldest(pool, &session))
+        close_session(pool, session.handle, false);
+}
+
 unsigned session_pool_limit(struct session_pool *pool)
 {
     unsigned limit;

@@ -51,6 +51,9 @@ void session_pool_drop(struct session_pool *pool, CK_RV rv, struct session sessi
  * up. */
 void session_pool_keep_alive(struct session_pool *pool);
 
+/* Closes idle sessions until one is left, which holds the login. */
+void session_pool_keep_one(struct session_pool *pool);
+
 /* What is known of the limit by now; at least 1. */
 unsigned session_pool_limit(struct session_pool *pool);
 unsigned session_pool_open_count(struct session_pool *pool);

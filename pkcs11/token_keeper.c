@@ -173,7 +173,7 @@ static enum leafd_err open_token(struct token_keeper *keeper, enum rung rung, st
     after = counters_of(keeper);
     atomic_store(&keeper->counts->logins, after.logins);
     if (err == LEAFD_OK) {
-        atomic_store(&keeper->is_full, backend_lanes(keeper->backend) < keeper->token->sessions);
+        atomic_store(&keeper->is_full, backend_is_full(keeper->backend));
         say_ready(keeper, all);
         return LEAFD_OK;
     }

@@ -321,6 +321,27 @@ enum leafd_err token_key_find(struct token *token, const struct token_uri *uri, 
     return err;
 }
 
+enum leafd_err token_has_edwards_key(struct token *token, bool *ret, struct why *why)
+{
+    CK_KEY_TYPE type = CKK_EC_EDWARDS;
+    CK_ATTRIBUTE template[1] = {{CKA_KEY_TYPE, &type, sizeof(type)}};
+    CK_OBJECT_HANDLE found[FOUND_MAX];
+    CK_ULONG count = 0;
+    struct session session;
+    CK_RV rv;
+    enum leafd_err err = session_pool_take(token->pool, clock_mono_ms(), &session, why);
+
+    if (err != LEAFD_OK)
+        return err;
+    rv = find_objects(token, session.handle, template, 1, found, &count);
+    session_pool_give(token->pool, session);
+    if (rv != CKR_OK)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\": C_FindObjects: %s", token->label,
+                    ckr_name(rv));
+    *ret = count > 0;
+    return LEAFD_OK;
+}
+
 /* ---- comparing ---- */
 
 static bool same_modulus(EVP_PKEY *public_key, struct bytes modulus)

@@ -54,6 +54,9 @@ LEAFD_CHECKED enum leafd_err token_key_of_handle(struct token *token, CK_OBJECT_
                                                  struct token_key **ret, struct why *why);
 void token_key_free(struct token_key *key); /* NULL is fine */
 
+/* Is there a private or public key on an Edwards curve, ours or not? LEAFD_TOKEN_UNAVAILABLE. */
+LEAFD_CHECKED enum leafd_err token_has_edwards_key(struct token *token, bool *ret, struct why *why);
+
 /* Compares the public half with `public_key`: modulus, or point. True in *ret_known when the token
  * could tell and they are equal; LEAFD_CONFIG when they differ. */
 LEAFD_CHECKED enum leafd_err token_key_compare(struct token_key *key, EVP_PKEY *public_key,

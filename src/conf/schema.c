@@ -32,6 +32,7 @@ static const struct schema_word rsa_paddings[] = {
     {"pkcs1", CONF_RSA_PKCS1}, {"pss", CONF_RSA_PSS}, {NULL, 0}};
 static const struct schema_word accesses[] = {{"auto", CONF_ACCESS_AUTO},
                                               {"native", CONF_ACCESS_NATIVE},
+                                              {"libp11", CONF_ACCESS_LIBP11},
                                               {"file", CONF_ACCESS_FILE},
                                               {NULL, 0}};
 static const struct schema_word token_choices[] = {
@@ -125,8 +126,9 @@ const struct schema_row schema_rows[] = {
              "start, none (such requests are refused), or {certificate: FILE, key: URI}."},
     {.name = "token.access", .type = SCHEMA_WORD, .offset = FIELD(token[0].access),
      .words = accesses, .fallback = "auto",
-     .help = "How the CA's key is reached: auto and native load the PKCS#11 module; file is for "
-             "tests and needs --insecure-file-key."},
+     .help = "How the CA's key signs: native, which is what auto means, or by way of a library, with "
+             "the limits that Ways to the keys tells below. file is for tests and needs "
+             "--insecure-file-key."},
     {.name = "token.module", .type = SCHEMA_PATH_OR_NONE, .offset = FIELD(token[0].module),
      .sample = "/usr/lib/softhsm/libsofthsm2.so",
      .help = "The token's PKCS#11 module, a shared library; required unless token.access is file."},

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pkcs11/backend_library.h"
+
+#include "pkcs11/backend_tokens.h"
+#include "pkcs11/ladder.h"
+
+#include <openssl/err.h>
+#include <string.h>
+
+/* Beside those of the lanes: ours, which holds the login. */
+enum { OWN_SESSIONS = 1 };
+
+static enum leafd_err check_key(const struct backend *backend, const struct token_key *key,
+                                struct why *why)
+{
+    const char *name = backend->ops->name;
+
+    if (key->always_authenticate)
+        return fail(why, LEAFD_CONFIG,
+                    "the key \"%s\" in token \"%s\" wants the PIN for each signature, which "
+                    "token.access: %s cannot give: use native",
+                    key->label, key->token->label, name);
+    return LEAFD_OK;
+}
+
+static enum leafd_err check_sessions(const struct backend *backend, unsigned spare, struct why *why)
+{
+    unsigned most = backend_tokens_sessions(backend, OWN_SESSIONS + spare + 1);
+
+    if (most > OWN_SESSIONS + spare)
+        return LEAFD_OK;
+    return fail(why, LEAFD_TOKEN_UNAVAILABLE,
+                "the token gives %u %s, and token.access: %s needs %u: use native, or end what "
+                "else uses the token",
+                most, most == 1 ? "session" : "sessions", backend->ops->name,
+                OWN_SESSIONS + spare + 1);
+}
+
+enum leafd_err backend_library_open(struct backend *backend, const struct secret *pin,
+                                    unsigned spare, struct why *why)
+{
+    struct backend_tokens *tokens = &backend->tokens;
+    enum leafd_err err = backend_tokens_read(backend, why);
+
+    if (err == LEAFD_OK)
+        err = backend_tokens_open(backend, pin,
+                                  backend_lanes_wanted(backend) + OWN_SESSIONS + spare, why);
+    if (err != LEAFD_OK)
+        return err;
+    if (tokens->module->one_lane)
+        return fail(why, LEAFD_CONFIG,
+                    "the module cannot lock (CKR_CANT_LOCK), which token.access: %s needs: use "
+                    "native",
+                    backend->ops->name);
+    for (size_t i = 0; i < backend->key_count && err == LEAFD_OK; i++)
+        err = check_key(backend, tokens->key[i], why);
+    if (err == LEAFD_OK)
+        err = check_sessions(backend, spare, why);
+    for (size_t i = 0; i < tokens->count && err == LEAFD_OK; i++)
+        session_pool_keep_one(tokens->token[i]->pool);
+    return err;
+}
+
+unsigned backend_library_lanes(const struct backend *backend, unsigned spare)
+{
+    unsigned beside = OWN_SESSIONS + spare;
+    unsigned most = backend_tokens_sessions(backend, backend_lanes_wanted(backend) + beside);
+
+    return most > beside ? most - beside : 1;
+}
+
+enum rung backend_library_least_rung(struct backend *backend)
+{
+    return backend->impl ? RUNG_MODULE : backend_tokens_least_rung(backend);
+}
+
+/* ---- errors ---- */
+
+/* libp11 and its engine give the CKR as the reason of a library with this name, pkcs11-provider of
+ * one with the provider's. */
+static bool is_pkcs11(unsigned long code)
+{
+    const char *library = ERR_lib_error_string(code);
+
+    return library && (strcmp(library, "PKCS#11 module") == 0 || strcmp(library, "pkcs11") == 0);
+}
+
+static CK_RV last_ckr(void)
+{
+    CK_RV found = CKR_OK;
+    unsigned long code;
+
+    while ((code = ERR_get_error()) != 0)
+        if (is_pkcs11(code))
+            found = (CK_RV)ERR_GET_REASON(code);
+    return found;
+}
+
+enum leafd_err backend_library_sign_failed(struct why *why)
+{
+    unsigned long first = ERR_peek_error();
+    const char *reason = first ? ERR_reason_error_string(first) : NULL;
+    CK_RV rv = last_ckr();
+
+    if (rv == CKR_OK)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "the library did not sign: %s",
+                    reason ? reason : "it does not say why");
+    switch (ladder_rung(rv)) {
+    case RUNG_NONE:
+        return fail(why, LEAFD_UNSUPPORTED, "the library did not sign: %s", ckr_name(rv));
+    case RUNG_SESSION:
+        return fail(why, LEAFD_AGAIN, "the library did not sign: %s", ckr_name(rv));
+    default:
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "the library did not sign: %s", ckr_name(rv));
+    }
+}
+
+enum leafd_err backend_library_fail(struct why *why, enum leafd_err err, const char *what)
+{
+    unsigned long first = ERR_peek_error();
+    const char *reason = first ? ERR_reason_error_string(first) : NULL;
+    CK_RV rv = last_ckr();
+
+    if (rv != CKR_OK)
+        reason = ckr_name(rv);
+    return fail(why, err, "%s: %s", what, reason ? reason : "it does not say why");
+}

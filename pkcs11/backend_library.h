@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the ways to the keys that leave signing to somebody's library (libp11, the engine, a
+ * provider) have in common. The tokens and keys are found, logged in to and compared by us, as
+ * everywhere (pkcs11/backend_tokens.h); one session of ours stays open and holds the login, which
+ * PKCS#11 gives to the whole process, so the library never needs the PIN and never gets it. The
+ * library loads the same module and has sessions of its own.
+ *
+ * Threads: _sign_failed, _check and _keep_alive from any; all else from one. */
+#pragma once
+
+#include "pkcs11/backend_ops.h"
+
+/* Opens the tokens for a library that has `spare` sessions more than there are lanes. LEAFD_CONFIG:
+ * what such a library cannot do: a key that wants the PIN for each signature, a module that cannot
+ * lock, a token with too few sessions. */
+LEAFD_CHECKED enum leafd_err backend_library_open(struct backend *backend, const struct secret *pin,
+                                                  unsigned spare, struct why *why);
+/* Lanes, with the same `spare`. */
+unsigned backend_library_lanes(const struct backend *backend, unsigned spare);
+
+/* For backend_ops.least_rung: before the library has come into play, as with every way. */
+enum rung backend_library_least_rung(struct backend *backend);
+/* For backend_ops.sign_failed: from the PKCS#11 error that the library has left with OpenSSL. */
+enum leafd_err backend_library_sign_failed(struct why *why);
+/* A sentence from the errors that OpenSSL has, for an opening: "WHAT: reason"; they are cleared. */
+enum leafd_err backend_library_fail(struct why *why, enum leafd_err err, const char *what);
