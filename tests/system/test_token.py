@@ -91,26 +91,6 @@ def test_the_key_cannot_leave(config_of, ca, folder):
     assert "sensitive" in access and "never extractable" in access and "local" in access, done.stdout
 
 
-def test_the_pin_is_nowhere(start, ca):
-    """Neither in the log, at its most talkative, nor in an argument or the environment of any process."""
-    pin = ca.token.pin_file.read_text().strip()
-    assert len(pin) >= 8
-    changes = {"token": {"pin_file": None, "pin_env": "LEAFD_TEST_PIN"}, "log": {"level": "debug"}}
-    env = {**os.environ, "LEAFD_TEST_PIN": pin}
-    with start(ca, changes, env=env) as daemon:
-        with daemon.client() as client:
-            client.ask_leaf(by_ids(HOST))
-        if tree.IS_ROOT:
-            for pid in (daemon.pid, *daemon.role_pids()):
-                for name in ("environ", "cmdline"):
-                    assert pin.encode() not in pathlib.Path(f"/proc/{pid}/{name}").read_bytes(), name
-        # The variable is read once: a second signer gets it from the supervisor.
-        daemon.kill_role("signer")
-        with daemon.client() as client:
-            client.ask_leaf(by_ids("again.example.org"))
-        assert pin not in daemon.log()
-
-
 # ---- PIN ----
 
 
