@@ -8,7 +8,7 @@ import pytest
 
 from lib import checks, tree
 from lib.authority import SoftwareAuthority, configuration
-from lib.client import Answer, Load, by_ids, run_load
+from lib.client import Answer, by_ids, run_load
 from lib.failing_token import PIN, FailingToken
 from lib.leafd_process import LeafdProcess
 from lib.polling import wait_for
