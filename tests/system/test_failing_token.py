@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lib import checks, tree
-from lib.authority import SoftwareAuthority, configuration
+from lib.authority import SoftwareAuthority, configuration, leafctl_json
 from lib.client import Answer, by_ids, run_load
 from lib.failing_token import PIN, FailingToken
 from lib.leafd_process import LeafdProcess
@@ -71,6 +71,20 @@ def test_the_last_try_is_not_ours(folder, failing, config, flag):
     assert daemon.wait_exit() == 78
     assert "PIN" in daemon.log()
     assert failing.count("login") == 0
+
+    # The same when it comes to that while leafd runs; then the operator mends it, and says so.
+    failing.tell()
+    with LeafdProcess(folder, config) as daemon:
+        daemon.wait_ready()
+        failing.tell(f"pin_flags = {flag}")
+        daemon.kill_role("signer")
+        daemon.wait_event("pin-blocked")
+        wait_for(lambda: "pin" in daemon.http("/ready")[1].lower(), "/ready tells of the PIN")
+        assert failing.count("login") == 1
+        failing.tell()
+        assert leafctl_json(config, folder, "token", "unblock")["unblocked"] == 1
+        wait_for(lambda: daemon.http("/ready")[0] == 200, "/ready says 200")
+        assert failing.count("login") == 2
 
 
 def test_one_login_for_a_process(folder, failing, config):

@@ -106,8 +106,8 @@ def test_what_is_mended_costs_nobody(folder, failing, config):
             # Taking the fault back is another one for sessions, handles and slots.
             assert failing.count("login") - logins <= 2, what
         assert daemon.role_pid("signer") == pid
-        for never in ("race", "login_after_bad", "fork_use"):
-            assert failing.count(never) == 0, never
+    for never in ("race", "login_after_bad", "fork_use", "sessions_open"):
+        assert failing.count(never) == 0, never
 
 
 # ---- a module that crashes ----
