@@ -188,7 +188,7 @@ def test_a_module_that_crashes(folder, two):
 
 
 def test_spread(folder, two):
-    """Both sign."""
+    """Both sign; one that is removed costs nothing."""
     (first, second), config = two
     config["token_choice"] = "spread"
     with LeafdProcess(folder, config) as daemon:
@@ -197,6 +197,8 @@ def test_spread(folder, two):
         assert_all_good(run_load(daemon.address, new_hosts("spread", 600), clients=32), first.authority)
         shares = [token.count("sign") - before for token, before in zip((first, second), signed)]
         assert min(shares) > 60, shares
+        load_during(daemon, first.authority, "removed", lambda: second.tell("present = no"))
+        wait_for(lambda: daemon.metric("leafd_token_state", token="1", state="ready") == 0, "token 1 is gone")
 
 
 def percentile_99_ms(outcomes):

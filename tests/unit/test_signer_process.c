@@ -940,7 +940,7 @@ static void what_is_missing_is_looked_for_gently(void **state)
     wait_for_state(pair.client, SIGNER_CONNECTING, &status);
     wait_for_calls("C_GetSlotList", 4); /* the ladder is over */
     initialized = counter("initialize");
-    wait_for_calls("C_GetSlotList", 4 * 4);
+    wait_for_calls("C_GetSlotList", 2 * 4);
     assert_int_equal(counter("initialize"), initialized);
     control("");
     wait_for_state(pair.client, SIGNER_READY, &status);
@@ -951,7 +951,7 @@ static void what_is_missing_is_looked_for_gently(void **state)
     wait_for_calls("C_FindObjectsInit", 2);
     initialized = counter("initialize");
     logins = counter("C_Login");
-    wait_for_calls("C_FindObjectsInit", 4);
+    wait_for_calls("C_FindObjectsInit", 2);
     assert_int_equal(counter("initialize"), initialized);
     assert_int_equal(counter("C_Login"), logins);
     control("");
