@@ -78,29 +78,6 @@ static enum leafd_err use_key(struct backend *backend, size_t index, struct why 
 
 /* ---- open and close ---- */
 
-static enum leafd_err check_keys(const struct backend *backend, struct why *why)
-{
-    for (size_t i = 0; i < backend->key_count; i++) {
-        bool found = false;
-        enum leafd_err err = LEAFD_OK;
-
-        if (backend_ca(backend, i)->algorithm == SIG_ED25519)
-            return fail(why, LEAFD_CONFIG,
-                        "token.access: libp11 cannot sign with the Ed25519 key of %s: use native",
-                        backend_conf_ca(backend, i)->certificate);
-        if (backend->tokens.key[i])
-            err = token_has_edwards_key(backend->tokens.key[i]->token, &found, why);
-        if (err != LEAFD_OK)
-            return err;
-        if (found)
-            return fail(why, LEAFD_CONFIG,
-                        "token \"%s\" has an Ed25519 or Ed448 key, with which libp11 finds no key "
-                        "at all in it: use native, or move that key to another token",
-                        backend->tokens.key[i]->token->label);
-    }
-    return LEAFD_OK;
-}
-
 static enum leafd_err load(struct backend *backend, struct why *why)
 {
     struct libp11 *libp11 = backend->impl;
@@ -120,12 +97,12 @@ static enum leafd_err load(struct backend *backend, struct why *why)
 static enum leafd_err libp11_open(struct backend *backend, const struct secret *pin,
                                   struct why *why)
 {
-    enum leafd_err err = check_keys(backend, why); /* before the PIN is used */
+    enum leafd_err err = backend_library_refuse_edwards(backend, why); /* before the PIN is used */
 
     if (err == LEAFD_OK)
         err = backend_library_open(backend, pin, SPARE, why);
     if (err == LEAFD_OK)
-        err = check_keys(backend, why);
+        err = backend_library_refuse_edwards(backend, why);
     if (err != LEAFD_OK)
         return err;
     backend->impl = calloc(1, sizeof(struct libp11));

@@ -5,6 +5,7 @@
 #include "pkcs11/ladder.h"
 
 #include <openssl/err.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Beside those of the lanes: ours, which holds the login. */
@@ -72,6 +73,96 @@ unsigned backend_library_lanes(const struct backend *backend, unsigned spare)
 enum rung backend_library_least_rung(struct backend *backend)
 {
     return backend->impl ? RUNG_MODULE : backend_tokens_least_rung(backend);
+}
+
+enum leafd_err backend_library_refuse_edwards(const struct backend *backend, struct why *why)
+{
+    for (size_t i = 0; i < backend->key_count; i++) {
+        bool found = false;
+        enum leafd_err err = LEAFD_OK;
+
+        if (backend_ca(backend, i)->algorithm == SIG_ED25519)
+            return fail(why, LEAFD_CONFIG,
+                        "token.access: %s cannot sign with the Ed25519 key of %s: use native",
+                        backend->ops->name, backend_conf_ca(backend, i)->certificate);
+        if (backend->tokens.key[i])
+            err = token_has_edwards_key(backend->tokens.key[i]->token, &found, why);
+        if (err != LEAFD_OK)
+            return err;
+        if (found)
+            return fail(
+                why, LEAFD_CONFIG,
+                "token \"%s\" has an Ed25519 or Ed448 key, with which libp11 (and its "
+                "engine) finds no key at all in it: use native, or move that key to another token",
+                backend->tokens.key[i]->token->label);
+    }
+    return LEAFD_OK;
+}
+
+/* ---- URIs ---- */
+
+struct text {
+    char *out; /* BACKEND_LIBRARY_URI_MAX */
+    size_t len;
+    bool full;
+};
+
+static void add_bytes(struct text *text, const char *bytes, size_t len)
+{
+    if (text->full || len >= BACKEND_LIBRARY_URI_MAX - text->len) {
+        text->full = true;
+        return;
+    }
+    memcpy(text->out + text->len, bytes, len);
+    text->len += len;
+    text->out[text->len] = '\0';
+}
+
+/* Nothing when there is no value; each octet that is not a letter or digit as %XX. */
+static void add_attribute(struct text *text, const char *name, struct bytes value)
+{
+    if (!value.len)
+        return;
+    add_bytes(text, name, strlen(name));
+    for (size_t i = 0; i < value.len; i++) {
+        uint8_t octet = value.data[i];
+        char code[4];
+
+        snprintf(code, sizeof(code), "%%%02X", octet);
+        if ((octet >= 'a' && octet <= 'z') || (octet >= 'A' && octet <= 'Z') ||
+            (octet >= '0' && octet <= '9'))
+            add_bytes(text, (const char *)&octet, 1);
+        else
+            add_bytes(text, code, 3);
+    }
+    add_bytes(text, ";", 1);
+}
+
+static struct bytes unpadded(const unsigned char *field, size_t width)
+{
+    while (width && (field[width - 1] == ' ' || field[width - 1] == '\0'))
+        width--;
+    return (struct bytes){field, width};
+}
+
+enum leafd_err backend_library_uri(const struct backend *backend, size_t index,
+                                   char out[static BACKEND_LIBRARY_URI_MAX], struct why *why)
+{
+    const struct token_key *key = backend->tokens.key[index];
+    const CK_TOKEN_INFO *info = &key->token->info;
+    struct text text = {.out = out};
+
+    add_bytes(&text, "pkcs11:", 7);
+    add_attribute(&text, "token=", unpadded(info->label, sizeof(info->label)));
+    add_attribute(&text,
+                  "manufacturer=", unpadded(info->manufacturerID, sizeof(info->manufacturerID)));
+    add_attribute(&text, "model=", unpadded(info->model, sizeof(info->model)));
+    add_attribute(&text, "serial=", unpadded(info->serialNumber, sizeof(info->serialNumber)));
+    add_attribute(&text, "object=", token_uri_label(backend->tokens.uri[index]));
+    add_attribute(&text, "id=", (struct bytes){key->id, key->id_len});
+    add_bytes(&text, "type=private", 12);
+    return text.full ? fail(why, LEAFD_CONFIG, "the label of key \"%s\" is too long", key->label)
+                     : LEAFD_OK;
 }
 
 /* ---- errors ---- */

@@ -18,6 +18,19 @@ LEAFD_CHECKED enum leafd_err backend_library_open(struct backend *backend, const
 /* Lanes, with the same `spare`. */
 unsigned backend_library_lanes(const struct backend *backend, unsigned spare);
 
+/* LEAFD_CONFIG for a CA with an Ed25519 key, and for a token that holds an Ed25519 or Ed448 key,
+ * anybody's: libp11 before 0.4.14 then finds none. Before the tokens are open it looks at the CAs
+ * alone. */
+LEAFD_CHECKED enum leafd_err backend_library_refuse_edwards(const struct backend *backend,
+                                                            struct why *why);
+
+enum { BACKEND_LIBRARY_URI_MAX = 1024 };
+/* A URI that names the key of CA number `index` as closely as can be, in the words that all those
+ * libraries know, without a PIN. LEAFD_CONFIG: it is too long. */
+LEAFD_CHECKED enum leafd_err backend_library_uri(const struct backend *backend, size_t index,
+                                                 char out[static BACKEND_LIBRARY_URI_MAX],
+                                                 struct why *why);
+
 /* For backend_ops.least_rung: before the library has come into play, as with every way. */
 enum rung backend_library_least_rung(struct backend *backend);
 /* For backend_ops.sign_failed: from the PKCS#11 error that the library has left with OpenSSL. */

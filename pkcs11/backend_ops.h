@@ -86,3 +86,9 @@ extern const struct backend_ops backend_libp11_ops;
 #else
 #define BACKEND_LIBP11 NULL
 #endif
+#ifdef HAVE_ENGINE
+extern const struct backend_ops backend_engine_ops;
+#define BACKEND_ENGINE (&backend_engine_ops)
+#else
+#define BACKEND_ENGINE NULL
+#endif

@@ -194,6 +194,15 @@ static void give_up(struct token_keeper *keeper, const struct why *why)
     pthread_mutex_unlock(&keeper->say);
 }
 
+/* This process cannot open it again. */
+static void leave_to_another(struct token_keeper *keeper, const struct why *why)
+{
+    say_absent(keeper, why);
+    pthread_mutex_lock(&keeper->say);
+    ask_to_be_replaced(keeper, why);
+    pthread_mutex_unlock(&keeper->say);
+}
+
 /* What is missing is looked for gently: others may use the token and the module's slots, and a card
  * that lacks the key need not hear the PIN twice a second. Now and then all is begun anew, for
  * modules that see the world as it was when they were initialised. */
@@ -217,6 +226,10 @@ static bool probe(struct token_keeper *keeper)
         block_pin(keeper, &why);
         return false;
     }
+    if (backend_is_spent(keeper->backend)) {
+        leave_to_another(keeper, &why);
+        return true;
+    }
     say_absent(keeper, &why);
     if (keeper->was_ready && keeper->failures >= GIVE_UP_TRIES)
         give_up(keeper, &why);
@@ -231,10 +244,7 @@ static void fail_hanging(struct token_keeper *keeper)
     struct why why;
 
     (void)fail(&why, LEAFD_TOKEN_UNAVAILABLE, "a call into the module does not return");
-    say_absent(keeper, &why);
-    pthread_mutex_lock(&keeper->say);
-    ask_to_be_replaced(keeper, &why);
-    pthread_mutex_unlock(&keeper->say);
+    leave_to_another(keeper, &why);
 }
 
 /* The queue is paused. From the second rung up; false: the PIN was refused. */
@@ -248,6 +258,10 @@ static bool recover(struct token_keeper *keeper, const struct why *reason)
     keeper->delay_ms = 0;
     keeper->probes = 0;
     log_reason(LOG_LEVEL_WARNING, "token-failed", reason);
+    if (backend_is_spent(keeper->backend)) {
+        leave_to_another(keeper, reason);
+        return true;
+    }
     if (!signer_crew_park(keeper->crew, began_ms + keeper->token->timeout_ms)) {
         fail_hanging(keeper);
         return true;

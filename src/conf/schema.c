@@ -33,6 +33,7 @@ static const struct schema_word rsa_paddings[] = {
 static const struct schema_word accesses[] = {{"auto", CONF_ACCESS_AUTO},
                                               {"native", CONF_ACCESS_NATIVE},
                                               {"libp11", CONF_ACCESS_LIBP11},
+                                              {"engine", CONF_ACCESS_ENGINE},
                                               {"file", CONF_ACCESS_FILE},
                                               {NULL, 0}};
 static const struct schema_word token_choices[] = {

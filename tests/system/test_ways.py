@@ -2,6 +2,8 @@
 """The ways to the keys that sign with somebody's library (token.access): the real daemon with each that this
 leafd has and this machine can load."""
 
+import subprocess
+
 import pytest
 
 from lib import checks, tree
@@ -12,11 +14,20 @@ from lib.leafd_process import LeafdProcess
 from lib.polling import wait_for
 
 CLIENTS = 8
-WAYS = ["libp11"]
+ONCE = {"engine"}  # a process opens it once, and is replaced when it fails
 
 
-@pytest.fixture(params=WAYS)
+def why_not(way):
+    """Why this machine cannot go that way; None: it can."""
+    if way == "engine" and subprocess.run(["openssl", "engine", "pkcs11"], capture_output=True).returncode != 0:
+        return "no OpenSSL engine pkcs11; on Debian: apt-get install libengine-pkcs11-openssl"
+    return None
+
+
+@pytest.fixture(params=["libp11", "engine"])
 def way(request):
+    if why := why_not(request.param):
+        pytest.skip(why)
     return request.param
 
 
@@ -67,6 +78,7 @@ def test_recovery(folder, failing, config, way):
     starts leafd again; one login each time, and the library adds none."""
     with LeafdProcess(folder, config) as daemon:
         daemon.wait_ready()
+        pid = daemon.role_pid("signer")
         assert not answers_to(daemon, failing.authority, "before")
         assert failing.count("login") == 1
         failing.tell("session_epoch = 1")
@@ -80,6 +92,7 @@ def test_recovery(folder, failing, config, way):
         wait_for(lambda: daemon.http("/ready")[0] == 200, "/ready says 200")
         assert not answers_to(daemon, failing.authority, "back")
         assert failing.count("login") == 3
+        assert (daemon.role_pid("signer") == pid) == (way not in ONCE)
         assert failing.count("race") == 0 and failing.count("fork_use") == 0
 
 
