@@ -15,7 +15,7 @@ enum {
     SLOW_MORE_PREFERRED_US = 20000,
     SLOW_FOR_MS = 150, /* a busy processor makes anybody slow for a moment */
     PROBE_FIRST_MS = 1000,
-    PROBE_MAX_MS = 16000 /* for one that stays silent */
+    PROBE_MAX_MS = 16000 /* for one that stays silent, or was slower when compared */
 };
 
 /* The lower the better. */
