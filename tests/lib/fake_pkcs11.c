@@ -1509,8 +1509,8 @@ static bool has_good_parameter(const CK_MECHANISM *mechanism)
 
     if (!is_pss(mechanism->mechanism))
         return !pss && !mechanism->ulParameterLen;
-    return pss && mechanism->ulParameterLen == sizeof(*pss) && pss->hash_alg == CKM_SHA256 &&
-           pss->mgf == CKG_MGF1_SHA256 && pss->s_len == 32;
+    return pss && mechanism->ulParameterLen == sizeof(*pss) && pss->hashAlg == CKM_SHA256 &&
+           pss->mgf == CKG_MGF1_SHA256 && pss->sLen == 32;
 }
 
 static CK_RV do_sign_init(CK_SESSION_HANDLE handle, const CK_MECHANISM *mechanism,
