@@ -102,7 +102,7 @@ static struct bytes make_leaf(const struct recipe *recipe)
     struct bytes copy;
     int len;
 
-    assert_int_equal(X509_set_version(cert, recipe->v1 ? 0 : 2), 1);
+    assert_int_equal(X509_set_version(cert, 2), 1);
     ASN1_INTEGER_set_int64(X509_get_serialNumber(cert),
                            recipe->serial_given ? recipe->serial : 4711);
     for (size_t i = 0; i < recipe->subject_count; i++)
@@ -118,6 +118,8 @@ static struct bytes make_leaf(const struct recipe *recipe)
     for (size_t i = 0; i < MORE_MAX && recipe->more[i][0]; i++)
         add_extension(cert, recipe->more[i][0], recipe->more[i][1]);
     sign_cert(cert, recipe);
+    if (recipe->v1) /* not before: from OpenSSL 3.5 on signing makes v3 of what has extensions */
+        assert_int_equal(X509_set_version(cert, 0), 1);
     len = i2d_X509(cert, &der);
     assert_true(len > 0);
     copy = bytes_copy((struct bytes){der, (size_t)len});
