@@ -365,13 +365,18 @@ def test_another_fault_is_an_untrusted_leaf(client, ca, outer_world, case):
 
 
 def test_the_words_for_constraints():
-    """leafd's own leaves never need them: a host outside of its CA's names is refused."""
-    for which in (0, 1):
-        subtree = der.seq(certs.dns("example.org" if which else "allowed.example"))
-        limits = certs.extension(certs.NAME_CONSTRAINTS_OID, der.seq(der.context(which, subtree)), True)
+    """leafd's own leaves never need them: a host outside of its CA's names is refused. NSS verifies with
+    libpkix from 3.101 on, which has no word of its own for this: it knows no issuer that may sign the leaf."""
+    for permitted, excluded in (("example.org", None), ("allowed.example", None), (None, "example.org")):
+        subtrees = [der.context(n, der.seq(certs.dns(name))) for n, name in enumerate((permitted, excluded)) if name]
+        limits = certs.extension(certs.NAME_CONSTRAINTS_OID, der.seq(*subtrees), True)
         limited = Upstreams([limits])
         for name in judges():
-            assert_refused(name, "constraints", [limited.leaf()], limited.root, HOST)
+            answer = ask(name, [limited.leaf()], limited.root, HOST)
+            words = {"ok"} if permitted == "example.org" else {"constraints"}
+            if name == "nss" and words == {"constraints"}:
+                words.add("untrusted")
+            assert answer.reason in words, (name, permitted, excluded, answer)
 
 
 def test_a_good_upstream_is_good(client, ca, outer_world):

@@ -111,7 +111,7 @@ CLIENTS = {
     "openssl": Client(openssl, "openssl", False, "hostname mismatch", NO_ISSUER),
     "python": Client(python, "openssl", True, "Hostname mismatch", NO_ISSUER),
     "gnutls": Client(gnutls, "gnutls-cli", True, "name in the certificate does not match", "issuer is unknown"),
-    "curl": Client(curl, "curl", True, "subject name matches target host name", NO_ISSUER),
+    "curl": Client(curl, "curl", True, "subject name matches target host", NO_ISSUER),
     "nss": Client(nss, "tstclnt", False, "BAD_CERT_DOMAIN", "UNKNOWN_ISSUER"),
 }
 CASES = [

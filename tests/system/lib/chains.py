@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from . import certs, der
 from .authority import CA_USAGE
 
 CONSTRAINTS = x509.BasicConstraints(True, None)
@@ -35,7 +36,7 @@ class Issuer:
         usage=CA_USAGE,
         eku=None,
         extra=(),
-        digest=None,
+        sha1=False,
         key=None,
     ):
         """A certificate; `start` and `end` are days from now, `extra` pairs of an extension and critical."""
@@ -59,7 +60,18 @@ class Issuer:
             builder = builder.add_extension(x509.ExtendedKeyUsage(eku), critical=False)
         for extension, critical in extra:
             builder = builder.add_extension(extension, critical=critical)
-        return builder.sign(key or self.key, digest or hashes.SHA256())
+        cert = builder.sign(key or self.key, hashes.SHA256())
+        return _with_sha1(cert, key or self.key) if sha1 else cert
+
+
+def _with_sha1(cert, key):
+    """The same with ecdsa-with-SHA1, which newer releases of python's cryptography do not sign with."""
+    fields = der.read(cert.tbs_certificate_bytes)[0].children()
+    algorithm = certs.SIGNATURES["ecdsa-sha1"]
+    whole = [field.whole for field in fields]
+    tbs = der.seq(*whole[:2], algorithm, *whole[3:])
+    signature = key.sign(tbs, ec.ECDSA(hashes.SHA1()))
+    return x509.load_der_x509_certificate(der.seq(tbs, algorithm, der.bits(signature)))
 
 
 def pem(*certificates):

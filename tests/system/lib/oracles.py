@@ -185,7 +185,7 @@ def openssl(leaf_der, chain_der, root_der, host, at, purpose=SERVER):
     status, text = _run([*command, str(_pem_file("leaf.pem", [leaf_der]))])
     if status == 0:
         return GOOD
-    if "Could not read" in text or "unable to load" in text.lower():
+    if "Could not read" in text or "Could not find certificate" in text or "unable to load" in text.lower():
         return refused({"malformed"}, text)
     return refused({OPENSSL_REASONS.get(int(number), "other") for number in OPENSSL_ERROR.findall(text)}, text)
 
