@@ -5,7 +5,6 @@
 #include "pkcs11/token_report.h"
 
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 
 /* ---- opening ---- */
@@ -198,22 +197,7 @@ void backend_tokens_count(struct backend *backend, struct backend_counters *ret)
     }
 }
 
-static enum token_answer answer(int value)
-{
-    return value < 0 ? TOKEN_UNKNOWN : value ? TOKEN_YES : TOKEN_NO;
-}
-
 void backend_tokens_report(struct backend *backend, size_t index, struct token_key_report *ret)
 {
-    const struct token_key *key = backend->tokens.key[index];
-
-    ret->slot = key->token->slot;
-    snprintf(ret->token, sizeof(ret->token), "%s", key->token->label);
-    snprintf(ret->label, sizeof(ret->label), "%s", key->label);
-    bytes_hex((struct bytes){key->id, key->id_len}, ret->id);
-    snprintf(ret->mechanism, sizeof(ret->mechanism), "%s", ckm_name(key->mechanism.type));
-    ret->extractable = answer(key->extractable);
-    ret->sensitive = answer(key->sensitive);
-    ret->never_extractable = answer(key->never_extractable);
-    ret->always_sensitive = answer(key->always_sensitive);
+    token_key_describe(backend->tokens.key[index], ret);
 }

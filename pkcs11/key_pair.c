@@ -136,18 +136,27 @@ static enum leafd_err check_free(struct token *token, CK_SESSION_HANDLE session,
     return LEAFD_OK;
 }
 
+/* What a new key pair is called, and whether it stays. */
+struct new_pair {
+    struct bytes label;
+    struct bytes id;
+    CK_BBOOL in_token; /* else it is the session's */
+};
+
 static CK_RV generate_once(struct token *token, CK_SESSION_HANDLE session,
-                           const struct key_row *row, struct bytes params, struct bytes label,
-                           struct bytes id, struct key_pair *ret)
+                           const struct key_row *row, struct bytes params, struct new_pair *new,
+                           struct key_pair *ret)
 {
     CK_BBOOL yes = CK_TRUE;
     CK_BBOOL no = CK_FALSE;
+    struct bytes label = new->label;
+    struct bytes id = new->id;
     CK_ULONG bits = row->bits;
     uint8_t exponent[] = {0x01, 0x00, 0x01};
     bool is_rsa = sig_algorithm_is_rsa(row->algorithm);
     CK_MECHANISM mechanism = {row->mechanism, NULL, 0};
     CK_ATTRIBUTE public_template[] = {
-        {CKA_TOKEN, &yes, sizeof(yes)},
+        {CKA_TOKEN, &new->in_token, sizeof(new->in_token)},
         {CKA_PRIVATE, &no, sizeof(no)},
         {CKA_VERIFY, &yes, sizeof(yes)},
         {CKA_LABEL, (void *)(uintptr_t)label.data, label.len},
@@ -158,7 +167,7 @@ static CK_RV generate_once(struct token *token, CK_SESSION_HANDLE session,
         {CKA_PUBLIC_EXPONENT, exponent, sizeof(exponent)},
     };
     CK_ATTRIBUTE private_template[] = {
-        {CKA_TOKEN, &yes, sizeof(yes)},
+        {CKA_TOKEN, &new->in_token, sizeof(new->in_token)},
         {CKA_PRIVATE, &yes, sizeof(yes)},
         {CKA_SENSITIVE, &yes, sizeof(yes)},
         {CKA_EXTRACTABLE, &no, sizeof(no)},
@@ -184,12 +193,12 @@ static bool is_about_params(CK_RV rv)
 }
 
 static CK_RV generate(struct token *token, CK_SESSION_HANDLE session, const struct key_row *row,
-                      struct bytes label, struct bytes id, struct key_pair *ret)
+                      struct new_pair *new, struct key_pair *ret)
 {
-    CK_RV rv = generate_once(token, session, row, row->params[0], label, id, ret);
+    CK_RV rv = generate_once(token, session, row, row->params[0], new, ret);
 
     if (is_about_params(rv) && row->params[1].len &&
-        generate_once(token, session, row, row->params[1], label, id, ret) == CKR_OK)
+        generate_once(token, session, row, row->params[1], new, ret) == CKR_OK)
         return CKR_OK;
     return rv;
 }
@@ -299,54 +308,74 @@ void key_pair_clear(struct key_pair *pair)
     *pair = KEY_PAIR_EMPTY;
 }
 
-enum leafd_err key_pair_make(struct token *token, enum ca_key key, const struct token_uri *uri,
-                             struct key_pair *ret, struct why *why)
+/* In a session that is at hand. What was made before it failed is left in *pair. */
+static enum leafd_err make(struct token *token, CK_SESSION_HANDLE session,
+                           const struct key_row *row, struct new_pair *new, struct key_pair *pair,
+                           struct why *why)
 {
-    const struct key_row *row = &key_rows[key];
+    CK_RV rv = generate(token, session, row, new, pair);
+
+    if (rv != CKR_OK)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\" makes no %s key: %s", token->label,
+                    row->word, ckr_name(rv));
+    pair->algorithm = row->algorithm;
+    pair->bits = row->bits;
+    pair->public_key = read_public(token, session, row, pair->public_object);
+    if (!pair->public_key)
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE,
+                    "token \"%s\" does not give the public half of the key it has made",
+                    token->label);
+    return LEAFD_OK;
+}
+
+/* `new` without an id gets a random one. */
+static enum leafd_err make_named(struct token *token, const struct key_row *row,
+                                 struct new_pair *new, struct key_pair *ret, struct why *why)
+{
     uint8_t random_id[ID_OCTETS];
-    struct bytes label = token_uri_label(uri);
-    struct bytes id = token_uri_id(uri);
     struct key_pair pair = KEY_PAIR_EMPTY;
     struct session session;
     enum leafd_err err;
-    CK_RV rv;
 
-    if (!label.len)
-        return fail(why, LEAFD_CONFIG, "%s has no object=: a new key needs a label",
-                    token_uri_text(uri));
-    if (!id.len) {
+    if (!new->id.len) {
         if (RAND_bytes(random_id, sizeof(random_id)) != 1)
             return fail(why, LEAFD_INTERNAL, "no random bytes for the key's id");
-        id = (struct bytes){random_id, sizeof(random_id)};
+        new->id = (struct bytes){random_id, sizeof(random_id)};
     }
     err = session_pool_take(token->pool, clock_mono_ms(), &session, why);
     if (err != LEAFD_OK)
         return err;
-    err = check_free(token, session.handle, CKA_LABEL, label, why);
+    if (new->in_token)
+        err = check_free(token, session.handle, CKA_LABEL, new->label, why);
+    if (new->in_token && err == LEAFD_OK)
+        err = check_free(token, session.handle, CKA_ID, new->id, why);
     if (err == LEAFD_OK)
-        err = check_free(token, session.handle, CKA_ID, id, why);
-    if (err != LEAFD_OK)
-        goto out;
-    rv = generate(token, session.handle, row, label, id, &pair);
-    if (rv != CKR_OK) {
-        err = fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\" makes no %s key: %s", token->label,
-                   row->word, ckr_name(rv));
-        goto out;
-    }
-    pair.algorithm = row->algorithm;
-    pair.bits = row->bits;
-    pair.public_key = read_public(token, session.handle, row, pair.public_object);
-    if (!pair.public_key)
-        err =
-            fail(why, LEAFD_TOKEN_UNAVAILABLE,
-                 "token \"%s\" does not give the public half of the key it has made", token->label);
-out:
+        err = make(token, session.handle, row, new, &pair, why);
     session_pool_give(token->pool, session);
     if (err == LEAFD_OK)
         *ret = pair;
     else if (pair.private_object != CK_INVALID_HANDLE)
         key_pair_destroy(token, &pair);
     return err;
+}
+
+enum leafd_err key_pair_make(struct token *token, enum ca_key key, const struct token_uri *uri,
+                             struct key_pair *ret, struct why *why)
+{
+    struct new_pair new = {token_uri_label(uri), token_uri_id(uri), CK_TRUE};
+
+    if (!new.label.len)
+        return fail(why, LEAFD_CONFIG, "%s has no object=: a new key needs a label",
+                    token_uri_text(uri));
+    return make_named(token, &key_rows[key], &new, ret, why);
+}
+
+enum leafd_err key_pair_make_in_session(struct token *token, enum ca_key key, struct key_pair *ret,
+                                        struct why *why)
+{
+    struct new_pair new = {bytes_of("leafctl token test"), {NULL, 0}, CK_FALSE};
+
+    return make_named(token, &key_rows[key], &new, ret, why);
 }
 
 /* The row of the curve that the key says to be on; for RSA any row of RSA. */

@@ -41,6 +41,10 @@ struct key_pair {
 LEAFD_CHECKED enum leafd_err key_pair_make(struct token *token, enum ca_key key,
                                            const struct token_uri *uri, struct key_pair *ret,
                                            struct why *why);
+/* The same, but gone from the token with the session that made it, and under a name that nobody
+ * looks for. */
+LEAFD_CHECKED enum leafd_err key_pair_make_in_session(struct token *token, enum ca_key key,
+                                                      struct key_pair *ret, struct why *why);
 /* The one that the URI names. LEAFD_ABSENT: none; LEAFD_CONFIG: several, one of a type that leafd
  * does not take, or one whose public half the token does not give. */
 LEAFD_CHECKED enum leafd_err key_pair_find(struct token *token, const struct token_uri *uri,

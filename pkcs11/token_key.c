@@ -34,6 +34,22 @@ const char *ckm_name(CK_MECHANISM_TYPE mechanism)
         return "CKM_ECDSA_SHA384";
     case CKM_EDDSA:
         return "CKM_EDDSA";
+    case CKM_RSA_PKCS_KEY_PAIR_GEN:
+        return "CKM_RSA_PKCS_KEY_PAIR_GEN";
+    case CKM_EC_KEY_PAIR_GEN:
+        return "CKM_EC_KEY_PAIR_GEN";
+    case CKM_EC_EDWARDS_KEY_PAIR_GEN:
+        return "CKM_EC_EDWARDS_KEY_PAIR_GEN";
+    case CKM_AES_KEY_GEN:
+        return "CKM_AES_KEY_GEN";
+    case CKM_AES_GCM:
+        return "CKM_AES_GCM";
+    case CKM_AES_KEY_WRAP_KWP:
+        return "CKM_AES_KEY_WRAP_KWP";
+    case CKM_AES_KEY_WRAP_PAD:
+        return "CKM_AES_KEY_WRAP_PAD";
+    case CKM_RSA_PKCS_OAEP:
+        return "CKM_RSA_PKCS_OAEP";
     default:
         return "unknown";
     }

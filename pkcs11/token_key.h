@@ -74,5 +74,8 @@ LEAFD_CHECKED enum leafd_err token_key_sign(struct token_key *key, struct bytes 
                                             uint8_t *out, size_t size, size_t *ret_len,
                                             struct why *why);
 
+#ifndef CKM_AES_KEY_WRAP_KWP /* PKCS#11 3.0; p11-kit's header does not have it yet */
+#define CKM_AES_KEY_WRAP_KWP 0x210bUL
+#endif
 /* "CKM_ECDSA" */
 const char *ckm_name(CK_MECHANISM_TYPE mechanism);

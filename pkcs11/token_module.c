@@ -88,6 +88,7 @@ static const struct {
     ROW(CKR_USER_TYPE_INVALID),
     ROW(CKR_USER_ANOTHER_ALREADY_LOGGED_IN),
     ROW(CKR_USER_TOO_MANY_TYPES),
+    ROW(CKR_CURVE_NOT_SUPPORTED),
     ROW(CKR_DOMAIN_PARAMS_INVALID),
     ROW(CKR_BUFFER_TOO_SMALL),
     ROW(CKR_CRYPTOKI_NOT_INITIALIZED),
@@ -215,6 +216,22 @@ void token_module_close(struct token_module *module)
         (void)TOKEN_CALL(module, C_Finalize, NULL);
     pthread_mutex_destroy(&module->lock);
     free(module);
+}
+
+static bool is_same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+bool token_module_is_same(const struct conf_token *a, const struct conf_token *b)
+{
+    bool same = is_same_text(a->module, b->module) && is_same_text(a->init_args, b->init_args) &&
+                a->env_count == b->env_count;
+
+    for (size_t i = 0; same && i < a->env_count; i++)
+        same = is_same_text(a->env[i].name, b->env[i].name) &&
+               is_same_text(a->env[i].value, b->env[i].value);
+    return same;
 }
 
 void token_module_enter(struct token_module *module)

@@ -27,6 +27,9 @@ LEAFD_CHECKED enum leafd_err token_module_open(const struct conf_token *token,
  * would run into unmapped pages, and ASan could not name what leaked in them. NULL is fine. */
 void token_module_close(struct token_module *module);
 
+/* Do both name the same module, told the same? */
+bool token_module_is_same(const struct conf_token *a, const struct conf_token *b);
+
 void token_module_enter(struct token_module *module);
 void token_module_leave(struct token_module *module);
 

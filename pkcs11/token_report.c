@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pkcs11/token_report.h"
 
-#include "base/clock.h"
-#include "pkcs11/backend_ops.h"
+#include "pkcs11/backend.h"
 #include "pkcs11/token.h"
 #include "pkcs11/token_key.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,9 +43,10 @@ static void describe_mechanisms(struct token_module *module, CK_SLOT_ID slot, ch
     }
 }
 
-static void describe(struct token_module *module, CK_SLOT_ID slot, const CK_TOKEN_INFO *info,
-                     struct token_description *ret)
+void token_describe(struct token_module *module, unsigned long slot, const void *told,
+                    struct token_description *ret)
 {
+    const CK_TOKEN_INFO *info = told;
     CK_ULONG most = info->ulMaxSessionCount;
 
     *ret = (struct token_description){
@@ -98,7 +96,31 @@ static void describe_signing(struct token_module *module, CK_SLOT_ID slot, size_
         snprintf(ret->missing, sizeof(ret->missing), "%.79s", missing.text);
 }
 
-enum leafd_err token_list(const struct conf *conf, const struct ca_set *cas,
+/* Which of the configured tokens behind this module it is, and what it signs with for them. */
+static void describe_use(struct token_module *module, const struct conf *conf, size_t token,
+                         const struct ca_set *cas, CK_TOKEN_INFO *info,
+                         struct token_description *ret)
+{
+    bool signs[CONF_CA_MAX] = {false};
+
+    for (size_t i = 0; i < conf->token_count; i++) {
+        if (!token_module_is_same(&conf->token[token], &conf->token[i]))
+            continue;
+        for (size_t k = 0; k < conf->ca_count; k++) {
+            const char *key = k == 0 && conf->token[i].key ? conf->token[i].key : conf->ca[k].key;
+
+            if (!is_token_of(module, ret->slot, info, key))
+                continue;
+            ret->configured |= 1u << i;
+            signs[k] = true;
+        }
+    }
+    for (size_t k = 0; cas && k < cas->count; k++)
+        if (signs[k])
+            describe_signing(module, ret->slot, k, cas->ca[k], &ret->signing[ret->signing_count++]);
+}
+
+enum leafd_err token_list(const struct conf *conf, size_t token, const struct ca_set *cas,
                           struct token_description **ret, size_t *ret_count, struct why *why)
 {
     struct token_module *module = NULL;
@@ -106,7 +128,7 @@ enum leafd_err token_list(const struct conf *conf, const struct ca_set *cas,
     CK_SLOT_ID *slots = NULL;
     size_t slot_count = 0;
     size_t count = 0;
-    enum leafd_err err = token_module_open(&conf->token[0], &module, why);
+    enum leafd_err err = token_module_open(&conf->token[token], &module, why);
 
     if (err != LEAFD_OK)
         goto out;
@@ -122,11 +144,8 @@ enum leafd_err token_list(const struct conf *conf, const struct ca_set *cas,
 
         if (TOKEN_CALL(module, C_GetTokenInfo, slots[i], &info) != CKR_OK)
             continue;
-        describe(module, slots[i], &info, &list[count]);
-        for (size_t k = 0; cas && k < cas->count; k++)
-            if (is_token_of(module, slots[i], &info, conf->ca[k].key))
-                describe_signing(module, slots[i], k, cas->ca[k],
-                                 &list[count].signing[list[count].signing_count++]);
+        token_describe(module, slots[i], &info, &list[count]);
+        describe_use(module, conf, token, cas, &info, &list[count]);
         count++;
     }
 
@@ -141,111 +160,69 @@ out:
     return err;
 }
 
-/* ---- token test ---- */
+/* ---- are the keys there? ---- */
+
+static enum leafd_err check_tries(const struct conf *conf, struct why *why)
+{
+    const char *key = conf->token[0].key ? conf->token[0].key : conf->ca[0].key;
+    struct token_module *module = NULL;
+    struct token_uri *uri = NULL;
+    CK_TOKEN_INFO info;
+    CK_SLOT_ID slot;
+    enum leafd_err err = token_uri_parse(key, &uri, why);
+
+    if (err == LEAFD_OK)
+        err = token_module_open(&conf->token[0], &module, why);
+    if (err == LEAFD_OK)
+        err = token_find_slot(module, uri, &slot, why);
+    if (err == LEAFD_OK && TOKEN_CALL(module, C_GetTokenInfo, slot, &info) == CKR_OK &&
+        (info.flags & CKF_USER_PIN_COUNT_LOW) &&
+        !(info.flags & (CKF_USER_PIN_LOCKED | CKF_USER_PIN_FINAL_TRY)))
+        err = fail(why, LEAFD_BUSY,
+                   "a wrong PIN was tried since the last login, so none was tried here; put it "
+                   "right, and leafctl token test tries it");
+    token_module_close(module);
+    token_uri_free(uri);
+    return err;
+}
+
+enum leafd_err token_try_keys(const struct conf *conf, const struct ca_set *cas,
+                              const struct secret *pin, struct why *why)
+{
+    struct conf one = *conf;
+    struct backend *backend = NULL;
+    enum leafd_err err =
+        conf->token[0].access == CONF_ACCESS_FILE ? LEAFD_OK : check_tries(conf, why);
+
+    one.token[0].sessions = 1;
+    if (err == LEAFD_OK)
+        err = backend_open(&one, 0, cas, pin, &backend, why);
+    backend_close(backend);
+    return err;
+}
+
+/* ---- one key ---- */
 
 const char *token_answer_name(enum token_answer answer)
 {
     return answer == TOKEN_YES ? "yes" : answer == TOKEN_NO ? "no" : "unknown";
 }
 
-struct signing {
-    struct backend *backend;
-    int64_t until_ms;
-    _Atomic uint64_t signatures;
-    _Atomic uint64_t failures;
-};
-
-/* As long as a TBSCertificate; it begins with spaces, so it can never be one. */
-static void *sign_on_one_lane(void *ctx)
+static enum token_answer answer(int value)
 {
-    struct signing *signing = ctx;
-    struct backend_lane *lane;
-    uint8_t text[800];
-    uint8_t signature[1024];
-    size_t len;
-
-    memset(text, ' ', sizeof(text));
-    if (backend_lane_open(signing->backend, &lane, NULL) != LEAFD_OK) {
-        atomic_fetch_add(&signing->failures, 1);
-        return NULL;
-    }
-    do {
-        enum leafd_err err = backend_lane_sign(lane, 0, (struct bytes){text, sizeof(text)},
-                                               signature, sizeof(signature), &len, NULL);
-
-        atomic_fetch_add(err == LEAFD_OK ? &signing->signatures : &signing->failures, 1);
-        if (err != LEAFD_OK)
-            break;
-    } while (clock_mono_ms() < signing->until_ms);
-    backend_lane_close(lane);
-    return NULL;
+    return value < 0 ? TOKEN_UNKNOWN : value ? TOKEN_YES : TOKEN_NO;
 }
 
-static enum leafd_err measure(struct backend *backend, unsigned lanes, unsigned each_ms,
-                              struct token_rate *ret)
+void token_key_describe(const struct token_key *key, struct token_key_report *ret)
 {
-    struct signing signing = {.backend = backend};
-    pthread_t *threads = calloc(lanes, sizeof(*threads));
-    unsigned started = 0;
-    int64_t begin_us = clock_mono_us();
-    int64_t spent_us;
-
-    if (!threads)
-        return LEAFD_NOMEM;
-    signing.until_ms = begin_us / 1000 + each_ms;
-    while (started < lanes &&
-           pthread_create(&threads[started], NULL, sign_on_one_lane, &signing) == 0)
-        started++;
-    for (unsigned i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
-    free(threads);
-    spent_us = clock_mono_us() - begin_us;
-    *ret = (struct token_rate){
-        .lanes = started,
-        .signatures = atomic_load(&signing.signatures),
-        .failures = atomic_load(&signing.failures),
-    };
-    if (spent_us > 0)
-        ret->per_second = (double)ret->signatures * 1e6 / (double)spent_us;
-    return LEAFD_OK;
-}
-
-enum leafd_err token_test(const struct conf *conf, const struct ca_set *cas,
-                          const struct secret *pin, unsigned each_ms,
-                          void (*progress)(void *ctx, unsigned lanes), void *ctx,
-                          struct token_test_report *ret, struct why *why)
-{
-    struct token_test_report report = {0};
-    struct backend_counters counters;
-    struct backend *backend;
-    unsigned last = 0;
-    enum leafd_err err = backend_open(conf, 0, cas, pin, &backend, why);
-
-    if (err != LEAFD_OK)
-        return err;
-    report.key_count = backend->key_count;
-    for (size_t i = 0; i < report.key_count; i++) {
-        report.key[i].ca_index = i;
-        if (backend->ops->report)
-            backend->ops->report(backend, i, &report.key[i]);
-    }
-    report.lanes = backend_lanes(backend);
-    for (unsigned lanes = 1; last < report.lanes && report.rate_count < TOKEN_RATES_MAX;
-         lanes *= 2) {
-        last =
-            lanes < report.lanes && report.rate_count + 1 < TOKEN_RATES_MAX ? lanes : report.lanes;
-        if (progress)
-            progress(ctx, last);
-        err = measure(backend, last, each_ms, &report.rate[report.rate_count]);
-        if (err != LEAFD_OK)
-            break;
-        report.rate_count++;
-    }
-    backend_count(backend, &counters);
-    report.lanes = backend_lanes(backend);
-    report.logins = counters.logins;
-    backend_close(backend);
-    if (err == LEAFD_OK)
-        *ret = report;
-    return err;
+    ret->slot = key->token->slot;
+    snprintf(ret->token, sizeof(ret->token), "%s", key->token->label);
+    snprintf(ret->label, sizeof(ret->label), "%s", key->label);
+    bytes_hex((struct bytes){key->id, key->id_len}, ret->id);
+    snprintf(ret->mechanism, sizeof(ret->mechanism), "%s", ckm_name(key->mechanism.type));
+    ret->extractable = answer(key->extractable);
+    ret->sensitive = answer(key->sensitive);
+    ret->never_extractable = answer(key->never_extractable);
+    ret->always_sensitive = answer(key->always_sensitive);
+    ret->always_authenticate = key->always_authenticate;
 }

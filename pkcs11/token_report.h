@@ -31,15 +31,16 @@ struct token_description { /* texts are escaped, fit to be printed */
         char missing[80];   /* then why: "signs with neither CKM_ECDSA nor CKM_ECDSA_SHA256" */
     } signing[CONF_CA_MAX]; /* for the CAs whose keys should be in this token */
     size_t signing_count;
+    unsigned configured; /* bit n: conf->token[n] is this one */
 };
 
-/* All slots with a token, also those not initialised, and what each signs with for the configured
- * CAs whose ca.key names it (`cas` may be NULL: not known). No login. `*ret` is the caller's to
- * free(), NULL when *ret_count is 0. LEAFD_CONFIG: the module cannot be loaded;
- * LEAFD_TOKEN_UNAVAILABLE. */
-LEAFD_CHECKED enum leafd_err token_list(const struct conf *conf, const struct ca_set *cas,
-                                        struct token_description **ret, size_t *ret_count,
-                                        struct why *why);
+/* All slots of conf->token[token]'s module with a token, also those not initialised, which of the
+ * configured tokens they are, and what each signs with for the CAs whose keys should be in it
+ * (`cas` may be NULL: not known). No login. `*ret` is the caller's to free(), NULL when *ret_count
+ * is 0. LEAFD_CONFIG: the module cannot be loaded; LEAFD_TOKEN_UNAVAILABLE. */
+LEAFD_CHECKED enum leafd_err token_list(const struct conf *conf, size_t token,
+                                        const struct ca_set *cas, struct token_description **ret,
+                                        size_t *ret_count, struct why *why);
 
 enum token_answer { TOKEN_NO, TOKEN_YES, TOKEN_UNKNOWN }; /* UNKNOWN: the token does not tell */
 const char *token_answer_name(enum token_answer answer);  /* "no", "yes", "unknown" */
@@ -56,31 +57,20 @@ struct token_key_report {
     enum token_answer sensitive;         /* should be yes */
     enum token_answer never_extractable; /* should be yes */
     enum token_answer always_sensitive;  /* should be yes */
+    bool always_authenticate;            /* it wants the PIN before each signature */
 };
 
-/* Signing with one number of lanes at once. */
-struct token_rate {
-    unsigned lanes;
-    uint64_t signatures;
-    uint64_t failures;
-    double per_second;
-};
+/* Does conf->token[0] have the key of each CA, and let itself be logged in to? As backend_open,
+ * with one session, and one C_Login at most: none where a wrong PIN was tried before (LEAFD_BUSY),
+ * so that who asks again and again never locks a token. */
+LEAFD_CHECKED enum leafd_err token_try_keys(const struct conf *conf, const struct ca_set *cas,
+                                            const struct secret *pin, struct why *why);
 
-enum { TOKEN_RATES_MAX = 8 };
+struct token_module;
+struct token_key;
 
-struct token_test_report {
-    struct token_key_report key[CONF_CA_MAX + 1]; /* empty texts with token.access: file */
-    size_t key_count;
-    struct token_rate rate[TOKEN_RATES_MAX]; /* 1, 2, 4, … lanes, the last all of them; of CA 0 */
-    size_t rate_count;
-    unsigned lanes;
-    uint64_t logins;
-};
-
-/* Opens the backend as the signer does (so every start-up check is made) and signs for `each_ms`
- * with each number of lanes. `progress` (may be NULL) is called before each of them. Errors as
- * backend_open. */
-LEAFD_CHECKED enum leafd_err token_test(const struct conf *conf, const struct ca_set *cas,
-                                        const struct secret *pin, unsigned each_ms,
-                                        void (*progress)(void *ctx, unsigned lanes), void *ctx,
-                                        struct token_test_report *ret, struct why *why);
+/* What the token in `slot` says of itself, and its PIN of its state; `info` is a CK_TOKEN_INFO. */
+void token_describe(struct token_module *module, unsigned long slot, const void *info,
+                    struct token_description *ret);
+/* All but ca_index. */
+void token_key_describe(const struct token_key *key, struct token_key_report *ret);

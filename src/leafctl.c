@@ -22,7 +22,9 @@ enum option_of { /* which commands have it */
                  CA_NEW = 1 << 5,
                  CA_CSR = 1 << 6,
                  CA_INSTALL = 1 << 7,
-                 CA_EXPORT = 1 << 8
+                 CA_EXPORT = 1 << 8,
+                 ONE_TOKEN = 1 << 9,
+                 TOKEN_TEST = 1 << 10
 };
 
 /* Several rows may have one name: an option that means something else to another command. They have
@@ -81,7 +83,23 @@ static const struct option_row options[] = {
     {"out", 0, "FILE|-", CA_CRL, FIELD(out),
      "writes there instead of ca.crl_file; - is standard output"},
     {"format", 0, "pem|der", CA_CRL, FIELD(format), "der (default) or pem; pem needs --out"},
+    {"token", 0, "N", ONE_TOKEN, FIELD(token_number),
+     "in this one of several tokens: 0 is token (default), 1 the first of more_tokens"},
+    {"token", 0, "N", TOKEN_TEST, FIELD(token_number),
+     "this one of several tokens alone: 0 is token, 1 the first of more_tokens"},
+    {"module", 0, "FILE", TOKEN_TEST, FIELD(module),
+     "with a URI: the PKCS#11 module, so that no configuration is needed"},
+    {"pin-file", 0, "FILE", TOKEN_TEST, FIELD(pin_file),
+     "with a URI: where the PIN of its token is"},
+    {"env", 0, "NAME=VALUE", TOKEN_TEST, FIELD(env),
+     "with --module: a variable for the module; may be given several times"},
+    {"make-key", 0, NULL, TOKEN_TEST, FIELD(make_key),
+     "with the URI of a token: makes keys to sign with, which stay only as long as the test"},
+    {"key", 0, "TYPE", TOKEN_TEST, FIELD(key), "with --make-key: of this type alone"},
+    {"sessions", 0, "N", TOKEN_TEST, FIELD(sessions),
+     "opens so many sessions and signs with so many at once; default: 64, and token.sessions"},
     {"sample", 0, NULL, CHECK, FIELD(sample), "prints a configuration with every option instead"},
+    {"no-token", 0, NULL, CHECK, FIELD(no_token), "asks no token, and so tries no PIN"},
 };
 
 enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]), LONG_BASE = 256 };
@@ -96,19 +114,21 @@ static const struct command {
     {"issue", ctl_issue, "HOST", LIKE | ISSUE,
      "asks leafd for a leaf; prints leaf, chain and private key as PEM"},
     {"explain", ctl_explain, "HOST", LIKE, "tells which leaf leafd would make for a host, and why"},
-    {"check", ctl_check, NULL, CHECK, "checks the configuration and the files it names"},
-    {"ca init", ctl_ca_init, NULL, CA_NEW | CA_INIT,
+    {"check", ctl_check, NULL, CHECK,
+     "checks the configuration, the files it names, and the keys in its tokens"},
+    {"ca init", ctl_ca_init, NULL, CA_NEW | CA_INIT | ONE_TOKEN,
      "makes the CA's key in the token, and its certificate; overwrites neither"},
-    {"ca csr", ctl_ca_csr, NULL, CA_NEW | CA_CSR,
+    {"ca csr", ctl_ca_csr, NULL, CA_NEW | CA_CSR | ONE_TOKEN,
      "writes a request for an outside root to sign; makes the key if the token has none"},
-    {"ca install", ctl_ca_install, "FILE", CA_INSTALL,
+    {"ca install", ctl_ca_install, "FILE", CA_INSTALL | ONE_TOKEN,
      "takes the certificate that the outside root has signed, with its issuers"},
     {"ca export", ctl_ca_export, NULL, CA_EXPORT, "writes what clients need to trust the CA"},
-    {"ca crl", ctl_ca_crl, NULL, CA_CRL,
+    {"ca crl", ctl_ca_crl, NULL, CA_CRL | ONE_TOKEN,
      "signs an empty revocation list (CRL) with the CA's key, for clients that want one"},
     {"ca show", ctl_ca_show, NULL, 0, "prints what the CA's certificate says"},
-    {"token list", ctl_token_list, NULL, 0, "lists the tokens that the module knows"},
-    {"token test", ctl_token_test, NULL, 0, "opens the CA's key as leafd does, and signs with it"},
+    {"token list", ctl_token_list, NULL, 0, "lists the tokens that the configured modules know"},
+    {"token test", ctl_token_test, "[URI]", TOKEN_TEST,
+     "tells what tokens can do, signs with the CA's keys, and advises; or of the token of a URI"},
     {"token unblock", ctl_token_unblock, "[TOKEN]", 0,
      "lets a running leafd try a PIN once more that its token has refused"},
     {"status", ctl_status, NULL, 0, "asks a running leafd how it is and what it did"},
@@ -227,7 +247,7 @@ struct line {
 /* Those that may be given several times. */
 static struct ctl_texts *texts_of(struct ctl *ctl, const struct option_row *row)
 {
-    struct ctl_texts *const all[] = {&ctl->overrides, &ctl->permit, &ctl->exclude};
+    struct ctl_texts *const all[] = {&ctl->overrides, &ctl->permit, &ctl->exclude, &ctl->env};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         if ((char *)all[i] == (char *)ctl + row->offset)
@@ -342,7 +362,8 @@ static int run_words(struct line *line, char **words, int count)
             (void)ctl_wrong_usage("%s takes no argument", command->name);
         return try_help();
     }
-    line->ctl.host = line->ctl.file = line->ctl.token = count > used ? words[used] : NULL;
+    line->ctl.host = line->ctl.file = line->ctl.token = line->ctl.uri =
+        count > used ? words[used] : NULL;
     return command->run(&line->ctl);
 }
 
@@ -363,7 +384,7 @@ int main(int argc, char **argv)
 
     rows_to_getopt(long_options, letters);
     if (!texts_new(&line.ctl.overrides, argc) || !texts_new(&line.ctl.permit, argc) ||
-        !texts_new(&line.ctl.exclude, argc)) {
+        !texts_new(&line.ctl.exclude, argc) || !texts_new(&line.ctl.env, argc)) {
         code = ctl_failed(&(struct why){"out of memory"});
         goto out;
     }
@@ -386,5 +407,6 @@ out:
     free(line.ctl.overrides.text);
     free(line.ctl.permit.text);
     free(line.ctl.exclude.text);
+    free(line.ctl.env.text);
     return code;
 }

@@ -24,6 +24,7 @@ struct ctl {
 
     const char *host;  /* the argument of issue and explain */
     const char *token; /* that of token unblock, or NULL */
+    const char *uri;   /* that of token test, or NULL */
     const char *file;  /* that of ca install; "-": standard input */
     const char *like;
     const char *server;
@@ -34,6 +35,13 @@ struct ctl {
     const char *key;
     const char *cn;
     const char *days;
+    const char *token_number;
+    const char *module;
+    const char *pin_file;
+    const char *sessions;
+    struct ctl_texts env;
+    bool make_key;
+    bool no_token;
     struct ctl_texts permit;
     struct ctl_texts exclude;
     bool existing;

@@ -139,23 +139,28 @@ static enum leafd_err make(const struct conf *conf, struct wish *wish, const cha
 int ctl_ca_crl(const struct ctl *ctl)
 {
     struct conf *conf = NULL;
+    struct conf at;
     struct wish wish;
+    size_t token = 0;
     struct crl crl;
     const char *path;
     struct why why = {""};
     enum leafd_err err;
     int code = wish_of(ctl, &wish);
 
+    if (code == CTL_OK)
+        code = ctl_conf_token_number(ctl, &token);
     if (code != CTL_OK)
         return code;
     err = ctl_conf_load(ctl, &conf, &why);
     if (err != LEAFD_OK)
         return ctl_failed(&why);
+    err = ctl_conf_at_token(conf, token, &at, &why);
     path = wish.out ? wish.out : conf->ca_crl_file;
-    if (!path)
+    if (err == LEAFD_OK && !path)
         err = fail(&why, LEAFD_CONFIG, "where to? Set ca.crl_file, or give --out FILE");
-    else
-        err = make(conf, &wish, path, &crl, &why);
+    else if (err == LEAFD_OK)
+        err = make(&at, &wish, path, &crl, &why);
     if (err != LEAFD_OK)
         code = ctl_failed(&why);
     else

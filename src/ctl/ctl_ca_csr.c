@@ -92,10 +92,14 @@ int ctl_ca_csr(const struct ctl *ctl)
     struct name_constraints constraints = {.on_subject = false};
     struct ca_request_options options = {.key_given = ctl->key, .existing = ctl->existing};
     struct conf *conf = NULL;
+    struct conf at;
     struct why why = {""};
+    size_t token = 0;
     enum leafd_err err;
-    int code = CTL_USAGE;
+    int code = ctl_conf_token_number(ctl, &token);
 
+    if (code != CTL_OK)
+        return code;
     if (ctl->key && ctl->existing)
         return ctl_wrong_usage("--key is for a new key, and --existing for one that is there");
     if (ctl->json)
@@ -105,7 +109,9 @@ int ctl_ca_csr(const struct ctl *ctl)
         return code;
     err = ctl_conf_load(ctl, &conf, &why);
     if (err == LEAFD_OK)
-        err = request(ctl, conf, &options, &why);
+        err = ctl_conf_at_token(conf, token, &at, &why);
+    if (err == LEAFD_OK)
+        err = request(ctl, &at, &options, &why);
     code = err == LEAFD_OK ? ctl_flushed(CTL_OK) : ctl_failed(&why);
     name_constraints_clear(&constraints);
     conf_free(conf);

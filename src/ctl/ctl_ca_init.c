@@ -91,20 +91,26 @@ int ctl_ca_init(const struct ctl *ctl)
     struct name_constraints constraints = {.on_subject = false};
     struct ca_make_options options;
     struct conf *conf = NULL;
+    struct conf at;
     struct bytes pem = {NULL, 0};
     struct why why = {""};
+    size_t token = 0;
     enum leafd_err err;
     int code = ctl_ca_options(ctl, &options, &constraints);
 
     if (code == CTL_OK)
         code = days_of(ctl, &options.days);
+    if (code == CTL_OK)
+        code = ctl_conf_token_number(ctl, &token);
     if (code != CTL_OK)
         goto out;
     err = ctl_conf_load(ctl, &conf, &why);
+    if (err == LEAFD_OK)
+        err = ctl_conf_at_token(conf, token, &at, &why);
     if (err == LEAFD_OK) {
         if (options.key >= CA_KEY_RSA_2048 && options.key <= CA_KEY_RSA_4096)
             ctl_progress("making an RSA key in the token; this can take a minute ...");
-        err = init(conf, &options, &pem, &why);
+        err = init(&at, &options, &pem, &why);
     }
     code = err == LEAFD_OK ? init_tell(ctl, conf, pem) : ctl_failed(&why);
 out:

@@ -250,14 +250,21 @@ static enum leafd_err install(const struct ctl *ctl, const struct conf *conf, st
 int ctl_ca_install(const struct ctl *ctl)
 {
     struct conf *conf = NULL;
+    struct conf at;
     struct bytes pem = {NULL, 0};
     struct done done = {false, NULL};
     struct why why = {""};
-    enum leafd_err err = ctl_conf_load(ctl, &conf, &why);
-    int code;
+    size_t token = 0;
+    enum leafd_err err;
+    int code = ctl_conf_token_number(ctl, &token);
 
+    if (code != CTL_OK)
+        return code;
+    err = ctl_conf_load(ctl, &conf, &why);
     if (err == LEAFD_OK)
-        err = install(ctl, conf, &pem, &done, &why);
+        err = ctl_conf_at_token(conf, token, &at, &why);
+    if (err == LEAFD_OK)
+        err = install(ctl, &at, &pem, &done, &why);
     code = err == LEAFD_OK ? tell(ctl, conf, pem, &done) : ctl_failed(&why);
     free((void *)(uintptr_t)pem.data);
     free(done.backup);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -90,6 +91,8 @@ static enum leafd_err child_ended(pid_t pid, struct why *why)
         if (errno != EINTR)
             return fail(why, LEAFD_IO, "waitpid: %s", strerror(errno));
     }
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+        return fail(why, LEAFD_TIMEOUT, "the PKCS#11 module did not answer in time");
     if (WIFSIGNALED(status))
         return fail(why, LEAFD_IO,
                     "the process that loads the PKCS#11 module was ended by signal %d; the module "
@@ -163,7 +166,7 @@ enum leafd_err ctl_child_run(const struct conf *conf, unsigned needs, ctl_child_
     enum leafd_err err = sandbox_user_of(conf->user_signer, &plan.user, why);
 
     if (err != LEAFD_OK)
-        return fail_in(why, err, "user.signer");
+        return fail_in(why, err, "user.signer (-o user.signer=USER names another)");
     if (needs & CTL_CHILD_PIN)
         err = pin_open(&conf->token[0], &plan.pin_fd, why);
     if (err == LEAFD_OK)

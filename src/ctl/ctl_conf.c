@@ -3,6 +3,8 @@
 
 #include "ctl/ctl_conf.h"
 
+#include "ctl/ctl_output.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +54,41 @@ enum leafd_err ctl_conf_load_if_any(const struct ctl *ctl, struct conf **ret, st
     if (!named && access(SYSCONFDIR "/leafd/leafd.yaml", R_OK) == -1)
         return fail(why, LEAFD_ABSENT, "no configuration");
     return ctl_conf_load(ctl, ret, why);
+}
+
+int ctl_conf_token_number(const struct ctl *ctl, size_t *ret)
+{
+    const char *text = ctl->token_number;
+
+    if (text && (text[0] < '0' || text[0] > '9' || text[1]))
+        return ctl_wrong_usage("--token is a number, as leafctl status shows it: 0 is token, 1 the "
+                               "first of more_tokens");
+    *ret = text ? (size_t)(text[0] - '0') : 0;
+    return CTL_OK;
+}
+
+const char *ctl_conf_section(size_t token, char out[static CTL_CONF_SECTION_SIZE])
+{
+    if (token == 0)
+        snprintf(out, CTL_CONF_SECTION_SIZE, "token");
+    else
+        snprintf(out, CTL_CONF_SECTION_SIZE, "more_tokens[%zu]", token - 1);
+    return out;
+}
+
+enum leafd_err ctl_conf_at_token(const struct conf *conf, size_t token, struct conf *ret,
+                                 struct why *why)
+{
+    if (token >= conf->token_count)
+        return fail(why, LEAFD_CONFIG,
+                    "there is no token %zu: the configuration has %zu, from 0 (token) on", token,
+                    conf->token_count);
+    *ret = *conf;
+    ret->token_count = 1;
+    ret->token[0] = conf->token[token];
+    if (ret->token[0].key)
+        ret->ca[0].key = ret->token[0].key;
+    return LEAFD_OK;
 }
 
 static void append(char out[static CTL_CONF_WORDS_SIZE], const char *text, size_t len)

@@ -15,6 +15,17 @@ LEAFD_CHECKED enum leafd_err ctl_conf_load(const struct ctl *ctl, struct conf **
 LEAFD_CHECKED enum leafd_err ctl_conf_load_if_any(const struct ctl *ctl, struct conf **ret,
                                                   struct why *why);
 
+/* --token N, as leafctl status numbers them; 0 without it. CTL_OK, or CTL_USAGE after a sentence.
+ */
+int ctl_conf_token_number(const struct ctl *ctl, size_t *ret);
+/* The configuration as if token number `token` were its only one: a copy that borrows all from
+ * `conf`, never to be freed. LEAFD_CONFIG: there is no such token. */
+LEAFD_CHECKED enum leafd_err ctl_conf_at_token(const struct conf *conf, size_t token,
+                                               struct conf *ret, struct why *why);
+/* "token", "more_tokens[0]", …: where token number `token` stands in the configuration. */
+enum { CTL_CONF_SECTION_SIZE = 40 };
+const char *ctl_conf_section(size_t token, char out[static CTL_CONF_SECTION_SIZE]);
+
 enum { CTL_CONF_WORDS_SIZE = 4096 };
 /* What a command that follows this one has to carry: " -c FILE", fit for a shell, or "" when none
  * was given. Returns `out`. */

@@ -27,6 +27,8 @@
  *   init_args = TEXT            C_Initialize gives CKR_ARGUMENTS_BAD unless pReserved is this text, with
  *                               a NULL behind it; without this line, unless pReserved is NULL
  *   no_mechanism = CKM_RSA_PKCS CKM_ECDSA      (numbers do too)
+ *   more_mechanisms = CKM_AES_GCM              those that encrypt, wrap and make secret keys; they
+ *                               are told of, and do nothing
  *   edwards_by_name = yes | no  C_GenerateKeyPair wants CKA_EC_PARAMS as a PrintableString
  *   made_extractable = yes | no C_GenerateKeyPair does not do as it is told
  *   latency.FUNCTION = 5000     microseconds
@@ -39,7 +41,8 @@
  *                               the pid. What stands there is added to, so a process that follows
  *                               goes on counting.
  *
- * A key pair that C_GenerateKeyPair makes is there until the control file changes.
+ * A key pair that C_GenerateKeyPair makes is there until the control file changes, or with CKA_TOKEN
+ * false until its session ends.
  *
  * Threads: every function from any thread, as CKF_OS_LOCKING_OK promises; one lock around the
  * state, not held while it waits or signs. */
@@ -155,6 +158,10 @@ static const struct named {
     NUMBER(CKM_ECDSA_SHA256),
     NUMBER(CKM_ECDSA_SHA384),
     NUMBER(CKM_EDDSA),
+    NUMBER(CKM_AES_KEY_GEN),
+    NUMBER(CKM_AES_GCM),
+    NUMBER(CKM_AES_KEY_WRAP_PAD),
+    NUMBER(CKM_RSA_PKCS_OAEP),
 };
 #undef NUMBER
 
@@ -199,7 +206,8 @@ struct fake_key {
     uint8_t id[32];
     size_t id_len;
     EVP_PKEY *key;
-    EVP_PKEY *shown; /* what the public object shows; often the same */
+    EVP_PKEY *shown;           /* what the public object shows; often the same */
+    CK_SESSION_HANDLE session; /* whose it is; 0: the token's */
     bool extractable, always_authenticate, no_sign, no_public, no_modulus, bare_point, bits_point;
 };
 
@@ -220,8 +228,8 @@ struct config {
     unsigned session_limit;
     bool cannot_lock;
     char init_args[128];
-    CK_MECHANISM_TYPE gone[GONE_MAX];
-    unsigned gone_count;
+    CK_MECHANISM_TYPE gone[GONE_MAX], more[GONE_MAX];
+    unsigned gone_count, more_count;
     long latency_us[FN_COUNT];
     struct fault fail[FN_COUNT];
     struct fault hang[FN_COUNT];
@@ -273,14 +281,15 @@ enum counter {
     COUNT_SESSIONS_OPEN,
     COUNT_SESSIONS_PEAK,
     COUNT_SIGN,
+    COUNT_MADE, /* key pairs, in the token */
     COUNT_FORK_USE,
     COUNT_RACE,
     COUNT_NAMED,
     COUNTERS = COUNT_NAMED + FN_COUNT
 };
 static const char *const counter_names[COUNT_NAMED] = {
-    "initialize",    "login",         "login_bad", "login_after_bad", "login_again",
-    "sessions_open", "sessions_peak", "sign",      "fork_use",        "race",
+    "initialize",    "login", "login_bad",     "login_after_bad", "login_again", "sessions_open",
+    "sessions_peak", "sign",  "made_in_token", "fork_use",        "race",
 };
 enum { COUNTER_LINE = 48, COUNTER_NAME = 26 };
 
@@ -458,14 +467,14 @@ static void parse_tokens(char *value, struct config *config)
     }
 }
 
-static void parse_gone(char *value, struct config *config)
+static void parse_mechanisms(char *value, CK_MECHANISM_TYPE list[GONE_MAX], unsigned *count)
 {
     char *next;
 
     for (char *word = strtok_r(value, " ", &next); word; word = strtok_r(NULL, " ", &next)) {
-        if (config->gone_count == GONE_MAX)
-            die("more than %d mechanisms gone", GONE_MAX);
-        config->gone[config->gone_count++] = number_of(word);
+        if (*count == GONE_MAX)
+            die("more than %d mechanisms", GONE_MAX);
+        list[(*count)++] = number_of(word);
     }
 }
 
@@ -542,7 +551,9 @@ static void parse_line(char *name, char *value, struct config *config)
     else if (strcmp(name, "cannot_lock") == 0)
         config->cannot_lock = yes_or_no(value);
     else if (strcmp(name, "no_mechanism") == 0)
-        parse_gone(value, config);
+        parse_mechanisms(value, config->gone, &config->gone_count);
+    else if (strcmp(name, "more_mechanisms") == 0)
+        parse_mechanisms(value, config->more, &config->more_count);
     else if (strcmp(name, "edwards_by_name") == 0)
         config->edwards_by_name = yes_or_no(value);
     else if (strcmp(name, "made_extractable") == 0)
@@ -599,8 +610,17 @@ static void config_read(FILE *file, struct config *config)
     }
 }
 
+/* What is the session's goes with it; 0: all sessions. */
+static void session_keys_lose(CK_SESSION_HANDLE session)
+{
+    for (unsigned i = 0; i < fake.config.key_count; i++)
+        if (fake.config.key[i].session && (!session || fake.config.key[i].session == session))
+            fake.config.key[i].token = TOKENS_MAX;
+}
+
 static void sessions_lose(void)
 {
+    session_keys_lose(0);
     for (unsigned i = 0; i < SESSIONS_MAX; i++)
         fake.session[i] = (struct fake_session){0};
     memset(fake.logged_in, 0, sizeof(fake.logged_in));
@@ -908,6 +928,8 @@ static bool has_mechanism(CK_MECHANISM_TYPE mechanism)
 
     for (unsigned i = 0; i < MECHANISMS; i++)
         has |= mechanisms[i] == mechanism;
+    for (unsigned i = 0; i < fake.config.more_count; i++)
+        has |= fake.config.more[i] == mechanism;
     for (unsigned i = 0; i < fake.config.gone_count; i++)
         has &= fake.config.gone[i] != mechanism;
     return has;
@@ -944,11 +966,23 @@ static bool is_making(CK_MECHANISM_TYPE mechanism)
            mechanism == CKM_EC_EDWARDS_KEY_PAIR_GEN;
 }
 
+static CK_FLAGS mechanism_flags(CK_MECHANISM_TYPE mechanism)
+{
+    for (unsigned i = 0; i < fake.config.more_count; i++)
+        if (fake.config.more[i] == mechanism)
+            return mechanism == CKM_AES_KEY_GEN ? CKF_GENERATE : CKF_ENCRYPT | CKF_DECRYPT;
+    return is_making(mechanism) ? CKF_GENERATE_KEY_PAIR : CKF_SIGN;
+}
+
 static CK_RV do_mechanism_info(CK_MECHANISM_TYPE mechanism, CK_MECHANISM_INFO *info)
 {
+    bool is_rsa = mechanism == CKM_RSA_PKCS;
+
     if (!has_mechanism(mechanism))
         return CKR_MECHANISM_INVALID;
-    *info = (CK_MECHANISM_INFO){.flags = is_making(mechanism) ? CKF_GENERATE_KEY_PAIR : CKF_SIGN};
+    *info = (CK_MECHANISM_INFO){.ulMinKeySize = is_rsa ? 1024 : 0,
+                                .ulMaxKeySize = is_rsa ? 4096 : 0,
+                                .flags = CKF_HW | mechanism_flags(mechanism)};
     return CKR_OK;
 }
 
@@ -1015,6 +1049,7 @@ static CK_RV do_close(CK_SESSION_HANDLE handle)
     if (session->busy)
         counter_add(COUNT_RACE);
     token = session->token;
+    session_keys_lose(handle);
     *session = (struct fake_session){0};
     counter_set(COUNT_SESSIONS_OPEN, --fake.open);
     for (unsigned i = 0; i < SESSIONS_MAX; i++)
@@ -1235,7 +1270,7 @@ static bool attribute_value(const struct fake_key *key, bool is_private, CK_ATTR
     case CKA_CLASS:
         return value_ulong(value, is_private ? CKO_PRIVATE_KEY : CKO_PUBLIC_KEY);
     case CKA_TOKEN:
-        return value_bool(value, true);
+        return value_bool(value, !key->session);
     case CKA_PRIVATE:
         return value_bool(value, is_private);
     case CKA_LABEL:
@@ -1436,6 +1471,7 @@ static CK_RV do_generate(CK_SESSION_HANDLE handle, CK_MECHANISM_TYPE mechanism,
     const struct fake_session *session = find_session(handle);
     const CK_ATTRIBUTE *label = attribute_in(public, public_count, CKA_LABEL);
     const CK_ATTRIBUTE *id = attribute_in(public, public_count, CKA_ID);
+    const CK_ATTRIBUTE *stays = attribute_in(public, public_count, CKA_TOKEN);
     struct fake_key *key = &fake.config.key[fake.config.key_count];
 
     if (!session)
@@ -1461,6 +1497,10 @@ static CK_RV do_generate(CK_SESSION_HANDLE handle, CK_MECHANISM_TYPE mechanism,
         key->shown = key->key;
     *ret_private = fake.config.object_offset + 2 * fake.config.key_count + 1;
     *ret_public = *ret_private + 1;
+    if (stays && *(CK_BBOOL *)stays->pValue)
+        counter_add(COUNT_MADE);
+    else
+        key->session = handle;
     fake.config.key_count++;
     return CKR_OK;
 }

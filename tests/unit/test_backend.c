@@ -7,7 +7,7 @@
 #include "pkcs11/ca_make.h"
 #include "pkcs11/ca_request.h"
 #include "pkcs11/pin.h"
-#include "pkcs11/token_report.h"
+#include "pkcs11/token_probe.h"
 #include "policy/ca_files.h"
 #include "tests/lib/unit.h"
 
@@ -194,6 +194,7 @@ static int fixture_new(void **state)
     fixture->conf = (struct conf){
         .ca_count = 1,
         .ca = {{(char *)"ca.pem", fixture->uri}},
+        .token_count = 1,
         .token[0].module = all.module,
         .token[0].env = &fixture->env,
         .token[0].env_count = 1,
@@ -302,6 +303,18 @@ static void simple(struct fixture *fixture, enum key key, const char *more)
         set_pin(fixture, "1234");
     }
     control("key = label=ca id=01 file=%s\n%s", all.key_path[key], more);
+}
+
+/* The CAs' keys are probed, each number of lanes for so long. */
+static void must_probe(struct fixture *fixture, unsigned each_ms, struct token_probe *ret)
+{
+    struct token_probe_options options = {.each_ms = each_ms, .sessions = 4};
+
+    if (token_probe(&fixture->conf, fixture->cas, &fixture->pin, &options, ret, &fixture->why) !=
+        LEAFD_OK)
+        fail_msg("%s", fixture->why.text);
+    if (ret->err != LEAFD_OK)
+        fail_msg("%s", ret->why.text);
 }
 
 /* ---- signing ---- */
@@ -537,7 +550,7 @@ static void test_native_mechanisms(void **state)
         {KEY_ED25519, "CKM_EDDSA", "does not sign with CKM_EDDSA"},
     };
     struct fixture *fixture = *state;
-    struct token_test_report report;
+    struct token_probe report;
 
     for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
         char line[128];
@@ -551,10 +564,8 @@ static void test_native_mechanisms(void **state)
         must_open(fixture);
         must_sign(fixture, 3);
         close_it(fixture);
-        assert_int_equal(token_test(&fixture->conf, fixture->cas, &fixture->pin, 1, NULL, NULL,
-                                    &report, &fixture->why),
-                         LEAFD_OK);
-        assert_string_equal(report.key[0].mechanism, row[i].mechanism);
+        must_probe(fixture, 1, &report);
+        assert_string_equal(report.key[0].key.mechanism, row[i].mechanism);
     }
 }
 
@@ -1246,7 +1257,7 @@ static void test_token_list(void **state)
     size_t found;
 
     simple(fixture, KEY_P256, "tokens = leafd second\nfirst_slot = 5\nmax_sessions = 7");
-    assert_int_equal(token_list(&fixture->conf, fixture->cas, &list, &found, &fixture->why),
+    assert_int_equal(token_list(&fixture->conf, 0, fixture->cas, &list, &found, &fixture->why),
                      LEAFD_OK);
     assert_int_equal(found, 2);
     assert_string_equal(list[0].label, "leafd");
@@ -1260,49 +1271,97 @@ static void test_token_list(void **state)
     assert_int_equal(list[0].signing_count, 1);
     assert_string_equal(list[0].signing[0].mechanism, "CKM_ECDSA");
     assert_int_equal(list[1].signing_count, 0); /* ca.key names the other one */
+    assert_int_equal(list[0].configured, 1);
+    assert_int_equal(list[1].configured, 0);
     free(list);
     simple(fixture, KEY_RSA_PSS, "no_mechanism = CKM_RSA_PKCS_PSS CKM_SHA256_RSA_PKCS_PSS");
-    assert_int_equal(token_list(&fixture->conf, fixture->cas, &list, &found, &fixture->why),
+    assert_int_equal(token_list(&fixture->conf, 0, fixture->cas, &list, &found, &fixture->why),
                      LEAFD_OK);
     assert_int_equal(list[0].signing[0].algorithm, SIG_RSA_PSS_SHA256);
     assert_string_equal(list[0].signing[0].mechanism, "");
     assert_string_equal(list[0].signing[0].missing,
                         "signs with neither CKM_RSA_PKCS_PSS nor CKM_SHA256_RSA_PKCS_PSS");
     free(list);
-    assert_int_equal(token_list(&fixture->conf, NULL, &list, &found, &fixture->why), LEAFD_OK);
+    assert_int_equal(token_list(&fixture->conf, 0, NULL, &list, &found, &fixture->why), LEAFD_OK);
     assert_int_equal(list[0].signing_count, 0);
     free(list);
     simple(fixture, KEY_P256, "present = no");
-    assert_int_equal(token_list(&fixture->conf, fixture->cas, &list, &found, &fixture->why),
+    assert_int_equal(token_list(&fixture->conf, 0, fixture->cas, &list, &found, &fixture->why),
                      LEAFD_OK);
     assert_int_equal(found, 0);
     assert_null(list);
 }
 
-static void test_token_test(void **state)
+static void test_token_probe(void **state)
 {
     struct fixture *fixture = *state;
-    struct token_test_report report;
+    const struct token_probe_key *key;
+    struct token_probe report;
 
     set_ca(fixture, KEY_P256);
     set_pin(fixture, "1234");
     control("key = label=ca id=01ff file=%s flags=extractable", all.key_path[KEY_P256]);
-    assert_int_equal(token_test(&fixture->conf, fixture->cas, &fixture->pin, 20, NULL, NULL,
-                                &report, &fixture->why),
-                     LEAFD_OK);
+    must_probe(fixture, 20, &report);
     assert_int_equal(report.key_count, 1);
-    assert_string_equal(report.key[0].token, "leafd");
-    assert_string_equal(report.key[0].id, "01ff");
-    assert_string_equal(report.key[0].mechanism, "CKM_ECDSA");
-    assert_int_equal(report.key[0].extractable, TOKEN_YES);
-    assert_int_equal(report.key[0].sensitive, TOKEN_NO);
-    assert_int_equal(report.rate_count, 3); /* 1, 2 and 4 lanes */
-    assert_int_equal(report.rate[2].lanes, 4);
+    key = &report.key[0];
+    assert_true(key->is_ca && !key->made);
+    assert_string_equal(key->type, "ec-p256");
+    assert_string_equal(key->key.token, "leafd");
+    assert_string_equal(key->key.id, "01ff");
+    assert_string_equal(key->key.mechanism, "CKM_ECDSA");
+    assert_int_equal(key->key.extractable, TOKEN_YES);
+    assert_int_equal(key->key.sensitive, TOKEN_NO);
+    assert_int_equal(key->rate_count, 3); /* 1, 2 and 4 lanes */
+    assert_int_equal(key->rate[2].lanes, 4);
     for (size_t i = 0; i < 3; i++) {
-        assert_true(report.rate[i].signatures > 0);
-        assert_int_equal(report.rate[i].failures, 0);
+        assert_true(key->rate[i].signatures > 0);
+        assert_true(key->rate[i].p99_us >= key->rate[i].median_us);
+        assert_int_equal(key->rate[i].failures, 0);
     }
+    assert_int_equal(report.lanes, 4);
     assert_int_equal(report.logins, 1);
+    assert_int_equal(counter("login"), 1);
+    assert_int_equal(report.login_is_shared, TOKEN_YES);
+}
+
+/* What leafctl check asks: never so often that a token locks. */
+static void test_token_try_keys(void **state)
+{
+    static const struct {
+        const char *more;
+        enum leafd_err err;
+        const char *words;
+        unsigned long logins;
+    } rows[] = {
+        {"", LEAFD_OK, "", 1},
+        {"pin_flags = count-low", LEAFD_BUSY, "none was tried here", 0},
+        {"pin_flags = final-try", LEAFD_PIN, "one PIN try left", 0},
+        {"pin_flags = locked", LEAFD_PIN, "is locked", 0},
+        {"present = no", LEAFD_ABSENT, "no token answers", 0},
+        {"session_limit = 1", LEAFD_OK, "", 1},
+        {"pin = 77", LEAFD_PIN, "refuses the PIN", 1},
+    };
+    struct fixture *fixture = *state;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        snprintf(all.counters, sizeof(all.counters), "%s/try.%zu", dir, i);
+        simple(fixture, KEY_P256, rows[i].more);
+        set_pin(fixture, i + 1 < sizeof(rows) / sizeof(rows[0]) ? "1234" : "not seen before");
+        assert_int_equal(token_try_keys(&fixture->conf, fixture->cas, &fixture->pin, &fixture->why),
+                         rows[i].err);
+        if (rows[i].err != LEAFD_OK)
+            assert_non_null(strstr(fixture->why.text, rows[i].words));
+        assert_int_equal(counter("login"), rows[i].logins);
+    }
+    simple(fixture, KEY_P256, "");
+    set_ca(fixture, KEY_P256_OTHER);
+    assert_int_equal(token_try_keys(&fixture->conf, fixture->cas, &fixture->pin, &fixture->why),
+                     LEAFD_CONFIG);
+    assert_non_null(strstr(fixture->why.text, "is not the key of the CA certificate"));
+    control("tokens = leafd");
+    assert_int_equal(token_try_keys(&fixture->conf, fixture->cas, &fixture->pin, &fixture->why),
+                     LEAFD_ABSENT);
+    assert_non_null(strstr(fixture->why.text, "\"leafd\" has no private key"));
 }
 
 static void test_ephemeral_ca(void **state)
@@ -1589,7 +1648,7 @@ static bool softhsm_conf(struct fixture *fixture, char *softhsm_file, size_t siz
 static void softhsm_make_and_sign(struct fixture *fixture, const char *word, const char *label)
 {
     struct ca_make_options options = {.cn = NULL};
-    struct token_test_report report;
+    struct token_probe report;
     const struct ca *list[1];
     struct bytes pem;
     struct ca *ca;
@@ -1617,12 +1676,12 @@ static void softhsm_make_and_sign(struct fixture *fixture, const char *word, con
     assert_int_equal(count(fixture).logins, 1);
     backend_close(fixture->backend);
     fixture->backend = NULL;
-    assert_int_equal(token_test(&fixture->conf, fixture->cas, &fixture->pin, 10, NULL, NULL,
-                                &report, &fixture->why),
-                     LEAFD_OK);
-    assert_int_equal(report.key[0].extractable, TOKEN_NO);
-    assert_int_equal(report.key[0].sensitive, TOKEN_YES);
-    assert_int_equal(report.key[0].never_extractable, TOKEN_YES);
+    must_probe(fixture, 10, &report);
+    assert_int_equal(report.key[0].key.extractable, TOKEN_NO);
+    assert_int_equal(report.key[0].key.sensitive, TOKEN_YES);
+    assert_int_equal(report.key[0].key.never_extractable, TOKEN_YES);
+    assert_true(report.facts.can_seal);
+    assert_true(report.facts.module.locks);
     ca_unref(ca);
 }
 
@@ -1692,7 +1751,8 @@ int main(void)
         TEST(test_hanging_call),
         TEST(test_crash_and_fork),
         TEST(test_token_list),
-        TEST(test_token_test),
+        TEST(test_token_probe),
+        TEST(test_token_try_keys),
         TEST(test_ephemeral_ca),
         TEST(test_ca_key_words),
         TEST(test_ca_make_refusals),
