@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* leafctl check: what a start would find wrong, before it is tried. The token itself is not asked;
- * leafctl token test does that. */
+/* leafctl check: what a start would find wrong, before it is tried; the tokens are asked for their
+ * keys too. */
 #include "config.h"
 
 #include "ctl/ctl.h"
 
 #include "base/clock.h"
 #include "base/sandbox.h"
+#include "ctl/ctl_child.h"
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_output.h"
+#include "pkcs11/token_report.h"
 #include "policy/ca_files.h"
 #include "policy/crl.h"
 #include "policy/policy.h"
@@ -20,7 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FINDINGS_MAX = 64, FINDING_SIZE = 320 };
+enum { FINDINGS_MAX = 64, FINDING_SIZE = 320, TOKEN_PATIENCE_SEC = 30 };
 
 struct finding {
     bool is_error; /* else a warning: leafd would start all the same */
@@ -31,6 +33,8 @@ struct findings {
     struct finding of[FINDINGS_MAX];
     size_t count;
     size_t errors;
+    bool has_key[CONF_TOKEN_MAX]; /* of each CA: this token was asked, and has them */
+    size_t tokens_asked;
 };
 
 __attribute__((format(printf, 3, 4))) static void find(struct findings *to, bool is_error,
@@ -105,12 +109,11 @@ static void find_folder(struct findings *to, const char *option, const char *pat
 static void find_token(struct findings *to, const struct conf *conf, size_t index)
 {
     const struct conf_token *token = &conf->token[index];
-    char section[40] = "token"; /* a place has at most 20 digits */
+    char section[CTL_CONF_SECTION_SIZE];
     char row[64];
     struct stat status;
 
-    if (index > 0)
-        snprintf(section, sizeof(section), "more_tokens[%zu]", index - 1);
+    ctl_conf_section(index, section);
     if (token->access == CONF_ACCESS_FILE) {
         for (size_t i = 0; i < conf->ca_count && index == 0; i++)
             find_secret(to, "ca.key", conf->ca[i].key);
@@ -129,6 +132,71 @@ static void find_token(struct findings *to, const struct conf *conf, size_t inde
     for (size_t i = 0; i < token->env_count; i++) {
         if (strcmp(token->env[i].name, "SOFTHSM2_CONF") == 0)
             (void)find_file(to, row, token->env[i].value, &status);
+    }
+}
+
+static enum leafd_err try_in_child(const struct ctl_child *child, const void *arg,
+                                   struct bytes *ret_result, struct why *why)
+{
+    (void)arg;
+    (void)ret_result;
+    alarm(TOKEN_PATIENCE_SEC);
+    return token_try_keys(child->conf, child->cas, &child->pin, why);
+}
+
+/* Is the PIN to be had here, and still there for leafd afterwards? Why not is told, but for a
+ * variable that is not set, which has been told. */
+static bool can_read_pin(struct findings *to, const char *section, const struct conf_token *token)
+{
+    struct stat status;
+
+    if (token->pin_env)
+        return getenv(token->pin_env) && *getenv(token->pin_env);
+    if (!token->pin_file || token->access == CONF_ACCESS_FILE)
+        return true;
+    if (access(token->pin_file, R_OK) == -1)
+        find(to, false, "%s: not asked for the CA's key: %s: %s", section, token->pin_file,
+             strerror(errno));
+    else if (stat(token->pin_file, &status) == -1 || !S_ISREG(status.st_mode))
+        find(to, false, "%s: not asked for the CA's key: %s is no file, and may be read once alone",
+             section, token->pin_file);
+    else
+        return true;
+    return false;
+}
+
+/* What keeps leafd from starting is an error, what it waits for a warning. */
+static void find_key(struct findings *to, const struct conf *conf, size_t index)
+{
+    char section[CTL_CONF_SECTION_SIZE];
+    struct bytes result = {NULL, 0};
+    struct why why = {""};
+    struct conf at;
+    enum leafd_err err = ctl_conf_at_token(conf, index, &at, &why);
+
+    ctl_conf_section(index, section);
+    if (err == LEAFD_OK && !can_read_pin(to, section, &at.token[0]))
+        return;
+    if (err == LEAFD_OK)
+        err = ctl_child_run(&at, CTL_CHILD_CAS | CTL_CHILD_PIN, try_in_child, NULL, &result, &why);
+    free((void *)(uintptr_t)result.data);
+    to->tokens_asked++;
+    to->has_key[index] = err == LEAFD_OK;
+    if (err != LEAFD_OK)
+        find(to, err == LEAFD_CONFIG || err == LEAFD_PIN, "%s: %s", section, why.text);
+}
+
+/* Each by itself; one whose files are wrong has been told of. */
+static void find_tokens(struct findings *to, const struct conf *conf, bool ask)
+{
+    size_t errors_before = to->errors;
+
+    for (size_t i = 0; i < conf->token_count; i++) {
+        size_t errors = to->errors;
+
+        find_token(to, conf, i);
+        if (ask && errors_before == 0 && to->errors == errors)
+            find_key(to, conf, i);
     }
 }
 
@@ -271,6 +339,16 @@ static int tell_json(const struct conf *conf, const struct findings *findings)
     for (size_t i = 0; i < conf->listen_count; i++)
         json_string(&json, NULL, conf->listen[i].text);
     json_array_end(&json);
+    json_array_begin(&json, "tokens");
+    for (size_t i = 0; i < conf->token_count; i++) {
+        char section[CTL_CONF_SECTION_SIZE];
+
+        json_object_begin(&json, NULL);
+        json_string(&json, "configured", ctl_conf_section(i, section));
+        json_bool(&json, "has_key", findings->has_key[i]);
+        json_object_end(&json);
+    }
+    json_array_end(&json);
     write_findings(findings, true, "errors", &json);
     write_findings(findings, false, "warnings", &json);
     json_object_end(&json);
@@ -287,6 +365,18 @@ static void print_key(const struct conf *conf)
     ctl_print_row("CA key", text);
 }
 
+static void print_tokens(const struct conf *conf, const struct findings *findings)
+{
+    for (size_t i = 0; i < conf->token_count; i++) {
+        char section[CTL_CONF_SECTION_SIZE];
+
+        if (conf->token[i].module)
+            ctl_print_row("Token module", conf->token[i].module);
+        if (findings->has_key[i])
+            ctl_print_row(ctl_conf_section(i, section), "has the CA's key");
+    }
+}
+
 static int tell(const struct conf *conf, const struct findings *findings)
 {
     ctl_print_row("Configuration", conf->file);
@@ -294,8 +384,7 @@ static int tell(const struct conf *conf, const struct findings *findings)
         ctl_print_row(i == 0 ? "Listens at" : "", conf->listen[i].text);
     ctl_print_row("CA certificate", conf->ca[0].certificate);
     print_key(conf);
-    if (conf->token[0].module)
-        ctl_print_row("Token module", conf->token[0].module);
+    print_tokens(conf, findings);
     if (geteuid() == 0) {
         ctl_print_row("Front runs as", conf->user_front);
         ctl_print_row("Signer runs as", conf->user_signer);
@@ -303,7 +392,8 @@ static int tell(const struct conf *conf, const struct findings *findings)
     for (size_t i = 0; i < findings->count; i++)
         ctl_print_row(findings->of[i].is_error ? "ERROR" : "Warning", findings->of[i].text);
     if (findings->errors == 0)
-        puts("leafd would start with this. The token was not asked; leafctl token test does that.");
+        puts(findings->tokens_asked ? "leafd would start with this."
+                                    : "leafd would start with this. No token was asked.");
     if (ctl_flushed(CTL_OK) != CTL_OK)
         return CTL_FAILED;
     if (findings->errors == 0)
@@ -321,8 +411,7 @@ static int check(const struct ctl *ctl, const struct conf *conf)
         return ctl_failed(&why);
     find_users(findings, conf);
     find_cas(findings, conf);
-    for (size_t i = 0; i < conf->token_count; i++)
-        find_token(findings, conf, i);
+    find_tokens(findings, conf, !ctl->no_token);
     find_policy(findings, conf);
     find_sockets(findings, conf);
     code = ctl->json ? tell_json(conf, findings) : tell(conf, findings);

@@ -417,9 +417,10 @@ def test_token_list(config_of, ca, folder):
 
 
 def test_token_test(config_of, ca, folder):
-    done = leafctl(config_of(ca), folder, "token", "test")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert isinstance(leafctl_json(config_of(ca), folder, "token", "test"), dict)
+    done = leafctl(config_of(ca), folder, "token", "test", "--sessions", "1")
+    assert done.returncode == 0 and "leafd would sign" in done.stdout, done.stdout + done.stderr
+    told = leafctl_json(config_of(ca), folder, "token", "test", "--sessions", "2")
+    assert told["good"] and told["tokens"][0]["keys"][0]["mechanism"] == "CKM_ECDSA"
 
 
 def test_token_test_of_a_key_that_is_not_there(config_of, ca, folder):
