@@ -102,7 +102,7 @@ def test_the_padding_of_an_old_ca_can_be_changed(folder, config_of, authorities)
     config = config_of(authority, {"ca": {"rsa_padding": "pss"}})
     (shown,) = leafctl_json(config, folder, "ca", "show")
     assert (shown["key_type"], shown["signs_with"]) == ("rsa-2048", "rsa-pss-sha256")
-    (key,) = leafctl_json(config, folder, "token", "test")["keys"]
+    (key,) = leafctl_json(config, folder, "token", "test", "--sessions", "1")["tokens"][0]["keys"]
     assert key["mechanism"] == "CKM_RSA_PKCS_PSS"
     with LeafdProcess(folder, config) as daemon, daemon.wait_ready().client() as client:
         answer = client.ask_leaf(by_ids(HOST))
@@ -118,7 +118,7 @@ def test_ed25519_is_warned_about(folder):
     assert done.returncode == 0 and "no browser takes" in done.stdout + done.stderr
     done = leafctl(config, folder, "check")
     assert done.returncode == 0 and "no browser takes" in done.stdout
-    (key,) = leafctl_json(config, folder, "token", "test")["keys"]
+    (key,) = leafctl_json(config, folder, "token", "test", "--sessions", "1")["tokens"][0]["keys"]
     assert key["mechanism"] == "CKM_EDDSA"
     with LeafdProcess(folder, config) as daemon:
         daemon.wait_ready()

@@ -70,7 +70,7 @@ def test_a_leaf(folder, way):
         with daemon.client() as client:
             leaf = client.ask_leaf(by_ids("leaf.ways.example.org")).leaf
             checks.assert_signed_by(leaf, authority.cert)
-    assert leafctl_json(config, folder, "token", "test")["keys"][0]["label"] == "ca"
+    assert leafctl_json(config, folder, "token", "test", "--sessions", "1")["tokens"][0]["keys"][0]["label"] == "ca"
 
 
 def test_recovery(folder, failing, config, way):
