@@ -139,7 +139,7 @@ const struct schema_row schema_rows[] = {
     {.name = "token.init_args", .type = SCHEMA_TEXT_OR_NONE, .offset = FIELD(token[0].init_args),
      .fallback = "\"\"",
      .help = "Text for a module that is told at C_Initialize (pReserved) how to start, as NSS is: "
-             "\"configdir='sql:/etc/leafd/nss' flags=readOnly\". Paths in it are absolute."},
+             "\"configdir='sql:/etc/leafd/nss'\". Paths in it are absolute."},
     {.name = "token.pin_file", .type = SCHEMA_PATH_OR_NONE, .offset = FIELD(token[0].pin_file),
      .fallback = "\"\"", .sample = "pin",
      .help = "File with the user PIN on its one line; \"\" is none."},
