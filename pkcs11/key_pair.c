@@ -12,7 +12,7 @@
 #include <openssl/rand.h>
 #include <string.h>
 
-enum { ID_OCTETS = 8 };
+enum { ID_OCTETS = 8, NOS = 2 };
 
 /* CKA_EC_PARAMS in DER: OIDs, and for Ed25519 also the PrintableString of older modules. */
 static const uint8_t oid_of_p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
@@ -143,9 +143,10 @@ struct new_pair {
     CK_BBOOL in_token; /* else it is the session's */
 };
 
+/* `nos`: how many of what the key may not do is said. */
 static CK_RV generate_once(struct token *token, CK_SESSION_HANDLE session,
-                           const struct key_row *row, struct bytes params, struct new_pair *new,
-                           struct key_pair *ret)
+                           const struct key_row *row, struct bytes params, CK_ULONG nos,
+                           struct new_pair *new, struct key_pair *ret)
 {
     CK_BBOOL yes = CK_TRUE;
     CK_BBOOL no = CK_FALSE;
@@ -172,16 +173,17 @@ static CK_RV generate_once(struct token *token, CK_SESSION_HANDLE session,
         {CKA_SENSITIVE, &yes, sizeof(yes)},
         {CKA_EXTRACTABLE, &no, sizeof(no)},
         {CKA_SIGN, &yes, sizeof(yes)},
-        {CKA_DECRYPT, &no, sizeof(no)},
-        {CKA_UNWRAP, &no, sizeof(no)},
         {CKA_LABEL, (void *)(uintptr_t)label.data, label.len},
         {CKA_ID, (void *)(uintptr_t)id.data, id.len},
+        {CKA_DECRYPT, &no, sizeof(no)}, /* the last NOS of them */
+        {CKA_UNWRAP, &no, sizeof(no)},
     };
     CK_ULONG public_len = sizeof(public_template) / sizeof(public_template[0]) - (is_rsa ? 0 : 1);
 
     return TOKEN_CALL(token->module, C_GenerateKeyPair, session, &mechanism, public_template,
                       public_len, private_template,
-                      (CK_ULONG)(sizeof(private_template) / sizeof(private_template[0])),
+                      (CK_ULONG)(sizeof(private_template) / sizeof(private_template[0])) - NOS +
+                          nos,
                       &ret->public_object, &ret->private_object);
 }
 
@@ -192,13 +194,25 @@ static bool is_about_params(CK_RV rv)
            rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_TEMPLATE_INCONSISTENT;
 }
 
+/* May it be that the token sets by itself what the key may not do? tpm2-pkcs11 wants no word about
+ * CKA_DECRYPT, and says CKR_GENERAL_ERROR. */
+static bool is_about_attributes(CK_RV rv)
+{
+    return rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_READ_ONLY ||
+           rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_TEMPLATE_INCONSISTENT ||
+           rv == CKR_GENERAL_ERROR;
+}
+
 static CK_RV generate(struct token *token, CK_SESSION_HANDLE session, const struct key_row *row,
                       struct new_pair *new, struct key_pair *ret)
 {
-    CK_RV rv = generate_once(token, session, row, row->params[0], new, ret);
+    CK_RV rv = generate_once(token, session, row, row->params[0], NOS, new, ret);
 
     if (is_about_params(rv) && row->params[1].len &&
-        generate_once(token, session, row, row->params[1], new, ret) == CKR_OK)
+        generate_once(token, session, row, row->params[1], NOS, new, ret) == CKR_OK)
+        return CKR_OK;
+    if (is_about_attributes(rv) &&
+        generate_once(token, session, row, row->params[0], 0, new, ret) == CKR_OK)
         return CKR_OK;
     return rv;
 }

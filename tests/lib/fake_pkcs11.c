@@ -30,6 +30,7 @@
  *   more_mechanisms = CKM_AES_GCM              those that encrypt, wrap and make secret keys; they
  *                               are told of, and do nothing
  *   edwards_by_name = yes | no  C_GenerateKeyPair wants CKA_EC_PARAMS as a PrintableString
+ *   own_usage = yes | no        C_GenerateKeyPair wants no word about CKA_DECRYPT
  *   made_extractable = yes | no C_GenerateKeyPair does not do as it is told
  *   latency.FUNCTION = 5000     microseconds
  *   fail.FUNCTION = CKR_DEVICE_ERROR 3 [1]     the next 3 calls (0: all), after 1 that is good
@@ -234,7 +235,7 @@ struct config {
     struct fault fail[FN_COUNT];
     struct fault hang[FN_COUNT];
     struct fault crash[FN_COUNT];
-    bool edwards_by_name, made_extractable;
+    bool edwards_by_name, own_usage, made_extractable;
     unsigned corrupt;
     int longer;
     char counters[512];
@@ -556,6 +557,8 @@ static void parse_line(char *name, char *value, struct config *config)
         parse_mechanisms(value, config->more, &config->more_count);
     else if (strcmp(name, "edwards_by_name") == 0)
         config->edwards_by_name = yes_or_no(value);
+    else if (strcmp(name, "own_usage") == 0)
+        config->own_usage = yes_or_no(value);
     else if (strcmp(name, "made_extractable") == 0)
         config->made_extractable = yes_or_no(value);
     else if (strcmp(name, "longer") == 0)
@@ -1465,7 +1468,7 @@ static EVP_PKEY *key_by_template(CK_MECHANISM_TYPE mechanism, const CK_ATTRIBUTE
 }
 
 static CK_RV do_generate(CK_SESSION_HANDLE handle, CK_MECHANISM_TYPE mechanism,
-                         const CK_ATTRIBUTE *public, CK_ULONG public_count,
+                         const CK_ATTRIBUTE *public, CK_ULONG public_count, bool decrypt_is_said,
                          CK_OBJECT_HANDLE *ret_public, CK_OBJECT_HANDLE *ret_private)
 {
     const struct fake_session *session = find_session(handle);
@@ -1482,6 +1485,8 @@ static CK_RV do_generate(CK_SESSION_HANDLE handle, CK_MECHANISM_TYPE mechanism,
         return CKR_USER_NOT_LOGGED_IN;
     if (!is_making(mechanism) || !has_mechanism(mechanism))
         return CKR_MECHANISM_INVALID;
+    if (fake.config.own_usage && decrypt_is_said)
+        return CKR_GENERAL_ERROR;
     if (fake.config.key_count == KEYS_MAX || !label || label->ulValueLen >= sizeof(key->label) ||
         !id || id->ulValueLen > sizeof(key->id))
         return CKR_TEMPLATE_INCONSISTENT;
@@ -1509,10 +1514,10 @@ static CK_RV fake_generate(CK_SESSION_HANDLE handle, CK_MECHANISM *mechanism, CK
                            CK_ULONG public_count, CK_ATTRIBUTE *private, CK_ULONG private_count,
                            CK_OBJECT_HANDLE *ret_public, CK_OBJECT_HANDLE *ret_private)
 {
-    (void)private;
-    (void)private_count;
-    CALL(FN_C_GenerateKeyPair,
-         do_generate(handle, mechanism->mechanism, public, public_count, ret_public, ret_private));
+    bool decrypt_is_said = attribute_in(private, private_count, CKA_DECRYPT) != NULL;
+
+    CALL(FN_C_GenerateKeyPair, do_generate(handle, mechanism->mechanism, public, public_count,
+                                           decrypt_is_said, ret_public, ret_private));
 }
 
 /* Either half takes the pair away. */

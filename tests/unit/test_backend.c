@@ -1565,6 +1565,7 @@ static void test_ca_make(void **state)
         {CA_KEY_RSA_2048, CONF_RSA_PSS, "no_mechanism = CKM_RSA_PKCS_PSS", SIG_RSA_PSS_SHA256},
         {CA_KEY_ED25519, CONF_RSA_PKCS1, "", SIG_ED25519},
         {CA_KEY_ED25519, CONF_RSA_PKCS1, "edwards_by_name = yes", SIG_ED25519},
+        {CA_KEY_RSA_2048, CONF_RSA_PKCS1, "own_usage = yes", SIG_RSA_SHA256},
     };
     struct fixture *fixture = *state;
 
