@@ -12,6 +12,7 @@
 enum {
     SLOT_TRIES = 4,
     SLOTS_MAX = 4096,
+    MECHANISMS_MAX = 4096,
     LOGIN_WAIT_MS = 2000 /* for another process's login */
 };
 
@@ -177,13 +178,33 @@ void token_free(struct token *token)
     free(token);
 }
 
+/* False also when the module gives no list: then C_GetMechanismInfo has the last word. */
+static bool is_left_out(struct token_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism)
+{
+    CK_MECHANISM_TYPE *list;
+    CK_ULONG count = 0;
+    bool found = false;
+
+    if (TOKEN_CALL(module, C_GetMechanismList, slot, NULL, &count) != CKR_OK || !count ||
+        count > MECHANISMS_MAX)
+        return false;
+    list = calloc(count + 1, sizeof(*list)); /* p11-kit 0.24 looks behind the last one */
+    if (!list || TOKEN_CALL(module, C_GetMechanismList, slot, list, &count) != CKR_OK)
+        found = true;
+    for (CK_ULONG i = 0; i < count && !found; i++)
+        found = list[i] == mechanism;
+    free(list);
+    return !found;
+}
+
 bool token_can(struct token_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism,
                CK_FLAGS flag)
 {
     CK_MECHANISM_INFO info;
 
+    /* SoftHSM knows all about mechanisms that its configuration has taken away. */
     return TOKEN_CALL(module, C_GetMechanismInfo, slot, mechanism, &info) == CKR_OK &&
-           (info.flags & flag);
+           (info.flags & flag) && !is_left_out(module, slot, mechanism);
 }
 
 enum leafd_err token_check(struct token *token, struct why *why)
