@@ -2,24 +2,20 @@
 """What a token may do to leafd while many ask for new leaves, and what that costs them (FAULTS.md). One
 signer process; what several tokens make of it is in test_tokens.py."""
 
-import os
-import pathlib
-import subprocess
 import time
 
 import pytest
 
 from lib import checks, tree
-from lib.authority import configuration
+from lib.authority import Authority, configuration
 from lib.client import Load, by_ids
 from lib.failing_token import FailingToken
-from lib.leafd_process import LeafdProcess, environment
+from lib.leafd_process import LeafdProcess
 from lib.polling import wait_for
+from lib.tokens.remote import RemoteSoftHsm
 
 CLIENTS = 32
 SLOW = "latency.C_Sign = 10000"  # so that faults meet signatures, and the load stays small
-P11_KIT_SERVER = pathlib.Path("/usr/libexec/p11-kit/p11-kit-server")
-P11_KIT_CLIENT = next(iter(sorted(pathlib.Path("/usr/lib").glob("*/pkcs11/p11-kit-client.so"))), None)
 
 
 @pytest.fixture
@@ -245,62 +241,13 @@ def test_few_sessions(folder, failing, config, limit):
 # ---- p11-kit remoting ----
 
 
-class RemoteToken:
-    """A SoftHSM token behind `p11-kit server`, as the signer's user."""
-
-    def __init__(self, folder, token):
-        self.folder, self.token = folder / "remote", token
-        self.folder.mkdir()
-        tree.give_to(self.folder, tree.SIGNER_ID)
-        self.socket = self.folder / "socket"
-        self.process = None
-
-    def start(self):
-        def before_exec():
-            if tree.IS_ROOT:
-                os.setgroups([])
-                os.setgid(tree.SIGNER_ID)
-                os.setuid(tree.SIGNER_ID)
-
-        self.socket.unlink(missing_ok=True)
-        self.process = subprocess.Popen(
-            [str(P11_KIT_SERVER), "-f", "-n", str(self.socket), "--provider", tree.SOFTHSM_MODULE, "pkcs11:"],
-            env=environment(SOFTHSM2_CONF=str(self.token.conf), XDG_RUNTIME_DIR=str(self.folder)),
-            stdout=subprocess.DEVNULL,
-            preexec_fn=before_exec,
-            start_new_session=True,
-        )
-        wait_for(self.socket.exists, "p11-kit server listens")
-
-    def kill(self):
-        """The server and the child that serves our connection."""
-        os.killpg(self.process.pid, 9)
-        self.process.wait()
-        self.process = None
-
-    def section(self):
-        return {
-            **self.token.section(),
-            "module": str(P11_KIT_CLIENT),
-            "env": {"P11_KIT_SERVER_ADDRESS": f"unix:path={self.socket}"},
-        }
-
-
-@pytest.mark.skipif(
-    not (P11_KIT_SERVER.exists() and P11_KIT_CLIENT),
-    reason="no p11-kit server; on Debian: apt-get install p11-kit p11-kit-modules",
-)
-@pytest.mark.skipif(
-    tree.SANITIZER == "thread",
-    reason="p11-kit-client closes its socket while other threads read from it, which ThreadSanitizer reports",
-)
-def test_a_remote_token_whose_server_dies(folder, token, ca, config_of):
+@pytest.mark.skipif(bool(RemoteSoftHsm.absent()), reason=str(RemoteSoftHsm.absent()))
+def test_a_remote_token_whose_server_dies(folder):
     """p11-kit remoting, killed and restarted for real: the module has to be initialised anew."""
-    remote = RemoteToken(folder, token)
-    remote.start()
-    config = config_of(ca)
-    config["token"] = remote.section()
+    remote = RemoteSoftHsm(folder / "remote")
     try:
+        ca = Authority(remote, folder, "ca")
+        config = configuration(remote, ca.pem_file, "ca")
         with LeafdProcess(folder, config) as daemon:
             daemon.wait_ready()
             pid = daemon.role_pid("signer")
@@ -319,5 +266,4 @@ def test_a_remote_token_whose_server_dies(folder, token, ca, config_of):
             # p11-kit's client sometimes leaves a call hanging when its server dies: then, and only then, another process takes over.
             assert daemon.role_pid("signer") == pid or daemon.events("signer-wants-replacement")
     finally:
-        if remote.process:
-            remote.kill()
+        remote.remove()

@@ -140,7 +140,7 @@ def configuration(token, pem_file, label):
     """The least that a daemon needs; every port is any free one."""
     return {
         "listen": [{"udp": "127.0.0.1:0"}],
-        "user": {"front": str(tree.FRONT_ID), "signer": str(tree.SIGNER_ID)},
+        "user": {"front": str(tree.FRONT_ID), "signer": getattr(token, "user", str(tree.SIGNER_ID))},
         "ca": {"certificate": str(pem_file), "key": token.uri(label)},
         "token": token.section(),
         # Tests send bad requests fast; those of the budget say so.

@@ -46,6 +46,18 @@ def readable(path):
 FAKE_MODULE = readable(BUILD / "tests" / "lib" / "fake_pkcs11.so")
 
 
+def become(uid, gid):
+    """What a child calls before exec, to run as a role's user (only root can, and only root needs it)."""
+
+    def before_exec():
+        if IS_ROOT:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+
+    return before_exec
+
+
 def give_to(path, uid):
     """Hands a file or a whole folder to a role's user (only root can, and only root needs it)."""
     if not IS_ROOT:
