@@ -12,7 +12,7 @@
  * With prefer-first nobody knows how fast the others are. So while the first takes over 20 ms one
  * behind it gets a few requests, and then one a second, or if it is the slower one each 16 s.
  *
- * Threads: none of its own and no lock: its client's guards it. */
+ * Threads: none of its own and no lock: that of sign_traffic guards it. */
 #pragma once
 
 #include "conf/conf.h"

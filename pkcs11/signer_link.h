@@ -2,7 +2,8 @@
 /* One signer process as its front sees it: the socket, and what the process has told. Parts of a
  * signer_client, and of no one else.
  *
- * Threads: the client's lock guards what is said to be under it; the reader alone receives. */
+ * Threads: the lock of sign_traffic guards what is said to be under it; the reader alone receives.
+ */
 #pragma once
 
 #include "pkcs11/sign_pending.h"
@@ -28,7 +29,7 @@ struct signer_link {
     unsigned token;   /* which of the configuration's */
     unsigned process; /* the how manieth of that token's */
     bool was_reset; /* reader only: ECONNRESET was read, what was sent before may still be there */
-    /* under the client's lock: */
+    /* under that lock: */
     bool greeted; /* `state` was told */
     bool retired; /* a newer process in its place is connected */
     bool blocked; /* its socket is full: wait for POLLOUT */

@@ -13,7 +13,7 @@
 
 struct flights;
 
-/* What waits: embedded as the first member in the caller's own struct (packet_path's asker). */
+/* What waits: embedded as the first member in the caller's own struct (serve/asker). */
 struct flight_waiter {
     struct flight_waiter *next;
 };
