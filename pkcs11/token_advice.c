@@ -73,6 +73,8 @@ static void advise_on_key(const struct token_probe_key *key, struct list *list)
 {
     const char *name = key->made ? key->type : key->key.label;
 
+    if (!key->key.mechanism[0]) /* there is no such key, or it is a file */
+        return;
     if (key->key.extractable == TOKEN_YES && key->made)
         add(list, true,
             "the token made a key (%s) that can be taken out of it, although told not to", name);
@@ -129,9 +131,10 @@ static void advise_on_sessions(const struct token_probe *probe, const struct tok
             last->lanes, last->per_second, key->type, 2 * last->lanes);
         return;
     }
-    add(list, false,
-        "token.sessions: %u (%.0f signatures per second with %s; more sessions bring no more)",
-        enough->lanes, enough->per_second, key->type);
+    add(list, false, "token.sessions: %u (%.0f signatures per second with %s; %s)", enough->lanes,
+        enough->per_second, key->type,
+        enough == last && probe->lanes < probe->sessions_wanted ? "all that the token opens"
+                                                                : "more sessions bring no more");
 }
 
 /* Is a signature work of this machine, more than waiting for another? Told by the first row, where

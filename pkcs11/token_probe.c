@@ -165,6 +165,27 @@ static const struct secret *pin_of(const struct probe *probe, struct token_modul
     return is_its ? probe->pin : NULL;
 }
 
+/* Is there one? What to do is another thing than in a configuration. */
+static enum leafd_err check_pin(const struct probe *probe, const struct opened *opened,
+                                CK_SLOT_ID slot, struct why *why)
+{
+    const struct secret *pin = pin_of(probe, opened->module, slot);
+    CK_FLAGS flags = opened->token->info.flags;
+    struct secret own = SECRET_EMPTY;
+    enum leafd_err err;
+
+    if ((pin && pin->len) || !(flags & CKF_LOGIN_REQUIRED) ||
+        flags & CKF_PROTECTED_AUTHENTICATION_PATH)
+        return LEAFD_OK;
+    err = token_uri_pin(opened->uri, &own, why);
+    secret_clear(&own);
+    if (err == LEAFD_ABSENT)
+        err = fail(why, LEAFD_PIN,
+                   "token \"%s\" wants a PIN and none is given: --pin-file FILE gives it",
+                   opened->token->label);
+    return err;
+}
+
 static enum leafd_err log_in(const struct probe *probe, struct opened *opened, struct why *why)
 {
     const struct conf_token *token = probe->conf->token;
@@ -184,6 +205,9 @@ static enum leafd_err log_in(const struct probe *probe, struct opened *opened, s
         return err;
     opened->token->wait_ms = token->timeout_ms;
     report->sessions_wanted = wanted;
+    err = check_pin(probe, opened, slot, why);
+    if (err != LEAFD_OK)
+        return err;
     err = token_login(opened->token, opened->uri, pin_of(probe, opened->module, slot), why);
     report->logins = atomic_load(&opened->token->logins);
     if (err == LEAFD_OK && report->facts.token.login_required)

@@ -109,7 +109,7 @@ static void print_sessions(const struct token_probe *probe)
 
 static void print_mechanisms(const struct token_facts *facts)
 {
-    printf("\n%-30s%-12s%-20s%s\n", "Mechanism", "to", "key sizes", "in hardware");
+    printf("\n%-30s%-12s%-20s%s\n", "Mechanism", "use", "key sizes", "in hardware");
     for (size_t i = 0; i < facts->mechanism_count; i++) {
         const struct token_mechanism_facts *row = &facts->mechanism[i];
         char sizes[48] = "not told";
@@ -117,7 +117,7 @@ static void print_mechanisms(const struct token_facts *facts)
         if (row->min || row->max)
             snprintf(sizes, sizeof(sizes), "%lu to %lu", row->min, row->max);
         printf("%-30s%-12s%-20s%s\n", ckm_name(row->type),
-               row->usable ? token_use_name(row->use) : "no use", sizes, yes_no(row->in_hardware));
+               row->usable ? token_use_name(row->use) : "none", sizes, yes_no(row->in_hardware));
     }
     printf("(the ones that leafd knows, of %zu)\n\n", facts->mechanisms_told);
 }

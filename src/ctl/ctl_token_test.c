@@ -5,6 +5,7 @@
 
 #include "ctl/ctl.h"
 
+#include "base/log.h"
 #include "conf/values.h"
 #include "ctl/ctl_child.h"
 #include "ctl/ctl_conf.h"
@@ -33,6 +34,7 @@ static enum leafd_err test_in_child(const struct ctl_child *child, const void *a
 
     if (!report)
         return LEAFD_NOMEM;
+    log_init("leafctl", LOG_LEVEL_ERROR); /* what would be warned of stands in the report */
     err = token_probe(child->conf, child->cas, &child->pin, arg, report, why);
     if (err == LEAFD_OK)
         *ret_result = (struct bytes){(const uint8_t *)report, sizeof(*report)};
@@ -68,9 +70,12 @@ static enum leafd_err run(struct test *test, struct why *why)
     return err;
 }
 
-/* Did each key sign as often as it was asked? A key that could not be made is no fault of it. */
+/* Did each key sign as often as it was asked? Where the token makes keys of one type, it may not
+ * know another. */
 static bool is_good(const struct token_probe *report, struct why *why)
 {
+    size_t signed_with = 0;
+
     if (report->err != LEAFD_OK) {
         *why = report->why;
         return false;
@@ -83,6 +88,11 @@ static bool is_good(const struct token_probe *report, struct why *why)
                        key->failure);
             return false;
         }
+        signed_with += key->rate_count > 0;
+    }
+    if (report->key_count > 0 && signed_with == 0) {
+        (void)fail(why, LEAFD_TOKEN_UNAVAILABLE, "%s", report->key[0].failure);
+        return false;
     }
     return true;
 }
@@ -315,8 +325,12 @@ int ctl_token_test(const struct ctl *ctl)
     if (code != CTL_OK)
         return code;
     if ((ctl->module ? conf_of_words(ctl, &conf, &why) : ctl_conf_load(ctl, &conf, &why)) !=
-        LEAFD_OK)
-        return ctl_failed(&why);
+        LEAFD_OK) {
+        code = ctl_failed(&why);
+        if (ctl->uri && !ctl->module)
+            ctl_note("no configuration is needed with --module FILE, the token's PKCS#11 module");
+        return code;
+    }
     if (to) {
         json_object_begin(to, NULL);
         json_array_begin(to, "tokens");

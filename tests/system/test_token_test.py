@@ -96,6 +96,8 @@ def test_keys_made_for_a_test(failing, words):
     assert rates[0]["median_us"] >= 2000 and rates[2]["per_second"] > 1.5 * rates[0]["per_second"]
     assert told["logins"] == 1 == failing.count("login") and told["login_is_shared"] == "yes"
     assert failing.count("made_in_token") == 0 and failing.count("sessions_open") == 0
+    done = probe(*arguments, "--key", "ec-p384")
+    assert done.returncode == 1 and "CKR_CURVE_NOT_SUPPORTED" in done.stderr and "WARNING" not in done.stdout
     done = probe(*arguments, "--key", "ed25519")
     assert done.returncode == 0 and "Session key:     ed25519" in done.stdout and "ec-p256" not in done.stdout
 
@@ -167,6 +169,8 @@ def test_no_such_token(failing, words):
     assert done.returncode == 1 and 'the module has "leafd"' in done.stderr and not done.stdout
     done = probe("pkcs11:token=none", "--module", "/nonexistent.so", *words[4:])
     assert done.returncode == 1 and "there is no file /nonexistent.so" in done.stderr
+    done = probe("pkcs11:token=leafd", "-c", "/nonexistent.yaml")
+    assert done.returncode == 1 and "--module FILE" in done.stderr
 
 
 # ---- configured tokens ----

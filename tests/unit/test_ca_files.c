@@ -172,6 +172,7 @@ static void a_chain_leaves_room_for_leaf_and_key(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct conf conf = {.ca_append_root = true,
+                            .ca_crl_url = (char *)"http://crl.example/ca.crl",
                             .leaf_key = rows[i].leaf_key,
                             .leaf_key_type = rows[i].type,
                             .leaf_rsa_bits = rows[i].rsa_bits};

@@ -370,7 +370,11 @@ static const struct token_probe good = {
               .algorithm[SIG_ECDSA_SHA256].mechanism = "CKM_ECDSA",
               .sessions_tried = 64,
               .sessions_opened = 64},
-    .key = {{.key = {.label = "ca", .extractable = TOKEN_NO, .sensitive = TOKEN_YES},
+    .sessions_wanted = 4,
+    .key = {{.key = {.label = "ca",
+                     .mechanism = "CKM_ECDSA",
+                     .extractable = TOKEN_NO,
+                     .sensitive = TOKEN_YES},
              .type = "ec-p256",
              .rate_count = 3,
              .rate = {{.lanes = 1, .per_second = 100, .median_us = 10000, .cpu_us = 50},
@@ -406,6 +410,9 @@ static void the_rates_tell_what_to_set(void **state)
     assert_advised(&report, false, "--sessions 8");
     report.facts.sessions_opened = 4;
     assert_advised(&report, false, "token.sessions: 4 (390");
+    assert_advised(&report, false, "more sessions bring no more");
+    report.sessions_wanted = 16;
+    assert_advised(&report, false, "all that the token opens");
     report.key[0].rate[1].per_second = report.key[0].rate[2].per_second = 101;
     assert_advised(&report, false, "token.sessions: 1 (");
     assert_advised(&report, false, "token.processes: 2 or more, to be tried");
@@ -424,6 +431,9 @@ static void what_is_wrong_is_said(void **state)
 
     (void)state;
     assert_int_equal(token_advice_find(&report, advice), 2);
+    report.key[0].key = (struct token_key_report){.token = ""}; /* one that could not be made */
+    assert_int_equal(token_advice_find(&report, advice), 2);
+    report = good;
     report.key[0].key.extractable = TOKEN_YES;
     assert_advised(&report, true, "\"ca\" can be taken out");
     report.key[0].made = true;
