@@ -84,7 +84,9 @@ static void read_mechanisms(struct token_module *module, CK_SLOT_ID slot, struct
     for (size_t i = 0; i < ROWS; i++) {
         CK_MECHANISM_INFO info;
 
-        if (TOKEN_CALL(module, C_GetMechanismInfo, slot, rows[i].type, &info) != CKR_OK)
+        /* Of what the token lists: some describe more than they do. */
+        if (TOKEN_CALL(module, C_GetMechanismInfo, slot, rows[i].type, &info) != CKR_OK ||
+            !token_can(module, slot, rows[i].type, info.flags))
             continue;
         facts->mechanism[facts->mechanism_count++] = (struct token_mechanism_facts){
             .type = rows[i].type,

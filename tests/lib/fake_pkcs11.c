@@ -942,11 +942,13 @@ static CK_RV do_mechanisms(CK_MECHANISM_TYPE *list, CK_ULONG *count)
 {
     CK_ULONG have = 0;
 
-    for (unsigned i = 0; i < MECHANISMS; i++) {
-        if (!has_mechanism(mechanisms[i]))
+    for (unsigned i = 0; i < MECHANISMS + fake.config.more_count; i++) {
+        CK_MECHANISM_TYPE one = i < MECHANISMS ? mechanisms[i] : fake.config.more[i - MECHANISMS];
+
+        if (!has_mechanism(one))
             continue;
         if (list && have < *count)
-            list[have] = mechanisms[i];
+            list[have] = one;
         have++;
     }
     if (list && *count < have) {
