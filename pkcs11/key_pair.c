@@ -88,14 +88,15 @@ bool ca_key_is_rsa(enum ca_key key)
 
 /* ---- making ---- */
 
-/* How many there are, 2 for more; *ret_found is one of them. */
+/* How many there are, 2 for more; *ret_found is one of them. CKR_FUNCTION_FAILED also for a module
+ * that gives more than it was asked for. */
 static CK_RV find_object(struct token *token, CK_SESSION_HANDLE session, CK_OBJECT_CLASS class,
                          CK_ATTRIBUTE_TYPE type, struct bytes value, CK_OBJECT_HANDLE *ret_found,
                          CK_ULONG *ret_count)
 {
     CK_ATTRIBUTE template[2] = {{CKA_CLASS, &class, sizeof(class)},
                                 {type, (void *)(uintptr_t)value.data, value.len}};
-    CK_OBJECT_HANDLE found[2];
+    CK_OBJECT_HANDLE found[2] = {CK_INVALID_HANDLE};
     CK_RV rv = TOKEN_CALL(token->module, C_FindObjectsInit, session, template, (CK_ULONG)2);
 
     *ret_count = 0;
@@ -103,6 +104,8 @@ static CK_RV find_object(struct token *token, CK_SESSION_HANDLE session, CK_OBJE
         return rv;
     rv = TOKEN_CALL(token->module, C_FindObjects, session, found, (CK_ULONG)2, ret_count);
     (void)TOKEN_CALL(token->module, C_FindObjectsFinal, session);
+    if (rv == CKR_OK && *ret_count > 2)
+        rv = CKR_FUNCTION_FAILED;
     if (rv == CKR_OK && *ret_count)
         *ret_found = found[0];
     return rv;

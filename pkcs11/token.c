@@ -28,6 +28,7 @@ enum leafd_err token_slots(struct token_module *module, CK_SLOT_ID **ret, size_t
 {
     CK_SLOT_ID *slots = NULL;
     CK_ULONG count = 0;
+    CK_ULONG room = 0;
     CK_RV rv = CKR_BUFFER_TOO_SMALL;
 
     /* A token may appear between the two calls. */
@@ -39,10 +40,17 @@ enum leafd_err token_slots(struct token_module *module, CK_SLOT_ID **ret, size_t
             break;
         if (count > SLOTS_MAX)
             return fail(why, LEAFD_TOKEN_UNAVAILABLE, "the module claims to have %lu slots", count);
-        slots = calloc(count + 1, sizeof(*slots));
+        room = count;
+        slots = calloc(room + 1, sizeof(*slots));
         if (!slots)
             return LEAFD_NOMEM;
         rv = TOKEN_CALL(module, C_GetSlotList, CK_TRUE, slots, &count);
+    }
+    if (rv == CKR_OK && count > room) {
+        free(slots);
+        return fail(why, LEAFD_TOKEN_UNAVAILABLE,
+                    "C_GetSlotList: the module gives %lu slots where there is room for %lu", count,
+                    room);
     }
     if (rv != CKR_OK) {
         free(slots);
@@ -97,8 +105,8 @@ enum leafd_err token_find_slot(struct token_module *module, const struct token_u
     if (err != LEAFD_OK)
         return err;
     for (size_t i = 0; i < count; i++) {
-        CK_SLOT_INFO slot_info;
-        CK_TOKEN_INFO info;
+        CK_SLOT_INFO slot_info = {0};
+        CK_TOKEN_INFO info = {0};
 
         /* A slot that does not answer now has no token for us. */
         if (TOKEN_CALL(module, C_GetSlotInfo, slots[i], &slot_info) != CKR_OK ||
@@ -183,13 +191,16 @@ static bool is_left_out(struct token_module *module, CK_SLOT_ID slot, CK_MECHANI
 {
     CK_MECHANISM_TYPE *list;
     CK_ULONG count = 0;
+    CK_ULONG room;
     bool found = false;
 
     if (TOKEN_CALL(module, C_GetMechanismList, slot, NULL, &count) != CKR_OK || !count ||
         count > MECHANISMS_MAX)
         return false;
-    list = calloc(count + 1, sizeof(*list)); /* p11-kit 0.24 looks behind the last one */
-    if (!list || TOKEN_CALL(module, C_GetMechanismList, slot, list, &count) != CKR_OK)
+    room = count;
+    list = calloc(room + 1, sizeof(*list)); /* p11-kit 0.24 looks behind the last one */
+    if (!list || TOKEN_CALL(module, C_GetMechanismList, slot, list, &count) != CKR_OK ||
+        count > room)
         found = true;
     for (CK_ULONG i = 0; i < count && !found; i++)
         found = list[i] == mechanism;
@@ -200,7 +211,7 @@ static bool is_left_out(struct token_module *module, CK_SLOT_ID slot, CK_MECHANI
 bool token_can(struct token_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism,
                CK_FLAGS flag)
 {
-    CK_MECHANISM_INFO info;
+    CK_MECHANISM_INFO info = {0};
 
     /* SoftHSM knows all about mechanisms that its configuration has taken away. */
     return TOKEN_CALL(module, C_GetMechanismInfo, slot, mechanism, &info) == CKR_OK &&
@@ -209,7 +220,7 @@ bool token_can(struct token_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE m
 
 enum leafd_err token_check(struct token *token, struct why *why)
 {
-    CK_TOKEN_INFO info;
+    CK_TOKEN_INFO info = {0};
     CK_RV rv = TOKEN_CALL(token->module, C_GetTokenInfo, token->slot, &info);
 
     if (rv != CKR_OK)
@@ -283,7 +294,7 @@ static enum leafd_err try_login(struct token *token, const struct secret *pin, b
                                 struct why *why)
 {
     struct session session;
-    CK_TOKEN_INFO info;
+    CK_TOKEN_INFO info = {0};
     enum leafd_err err;
     CK_RV rv = TOKEN_CALL(token->module, C_GetTokenInfo, token->slot, &info);
 

@@ -79,10 +79,11 @@ static void read_mechanisms(struct token_module *module, CK_SLOT_ID slot, struct
 {
     CK_ULONG count = 0;
 
-    if (TOKEN_CALL(module, C_GetMechanismList, slot, NULL, &count) == CKR_OK)
+    if (TOKEN_CALL(module, C_GetMechanismList, slot, NULL, &count) == CKR_OK &&
+        count != CK_UNAVAILABLE_INFORMATION)
         facts->mechanisms_told = count;
     for (size_t i = 0; i < ROWS; i++) {
-        CK_MECHANISM_INFO info;
+        CK_MECHANISM_INFO info = {0};
 
         /* Of what the token lists: some describe more than they do. */
         if (TOKEN_CALL(module, C_GetMechanismInfo, slot, rows[i].type, &info) != CKR_OK ||
@@ -165,7 +166,7 @@ enum leafd_err token_facts_find(struct token_module *module, unsigned long slot,
                                 struct token_facts *ret, struct why *why)
 {
     struct token_facts facts = {.can_seal = false};
-    CK_TOKEN_INFO info;
+    CK_TOKEN_INFO info = {0};
     CK_RV rv = TOKEN_CALL(module, C_GetTokenInfo, slot, &info);
     enum leafd_err err;
 

@@ -58,7 +58,7 @@ const char *ckm_name(CK_MECHANISM_TYPE mechanism)
 /* ---- objects and attributes ---- */
 
 /* Handles of what matches, at most FOUND_MAX; the count may be FOUND_MAX for "that many or more".
- */
+ * CKR_FUNCTION_FAILED also for a module that gives more than it was asked for. */
 static CK_RV find_objects(struct token *token, CK_SESSION_HANDLE session, CK_ATTRIBUTE *template,
                           CK_ULONG template_len, CK_OBJECT_HANDLE found[FOUND_MAX],
                           CK_ULONG *ret_count)
@@ -74,7 +74,9 @@ static CK_RV find_objects(struct token *token, CK_SESSION_HANDLE session, CK_ATT
 
         rv = TOKEN_CALL(token->module, C_FindObjects, session, found + count, FOUND_MAX - count,
                         &more);
-        if (more == 0 || more > FOUND_MAX - count)
+        if (rv == CKR_OK && more > FOUND_MAX - count)
+            rv = CKR_FUNCTION_FAILED;
+        if (rv != CKR_OK || more == 0)
             break;
         count += more;
     }
@@ -88,9 +90,10 @@ static bool get_attribute(struct token *token, CK_SESSION_HANDLE session, CK_OBJ
                           CK_ATTRIBUTE_TYPE type, void *out, size_t size, size_t *ret_len)
 {
     CK_ATTRIBUTE attribute = {type, out, (CK_ULONG)size};
-    CK_RV rv =
-        TOKEN_CALL(token->module, C_GetAttributeValue, session, object, &attribute, (CK_ULONG)1);
+    CK_RV rv;
 
+    memset(out, 0, size); /* a module may name a length and write nothing */
+    rv = TOKEN_CALL(token->module, C_GetAttributeValue, session, object, &attribute, (CK_ULONG)1);
     if (rv != CKR_OK || attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION ||
         attribute.ulValueLen > size)
         return false;
@@ -276,7 +279,7 @@ enum leafd_err token_key_handle(struct token *token, CK_SESSION_HANDLE session,
     struct bytes id = token_uri_id(uri);
     CK_ATTRIBUTE template[3] = {{CKA_CLASS, &class, sizeof(class)}};
     CK_ULONG len = 1;
-    CK_OBJECT_HANDLE found[FOUND_MAX];
+    CK_OBJECT_HANDLE found[FOUND_MAX] = {CK_INVALID_HANDLE};
     CK_ULONG count = 0;
     CK_KEY_TYPE type = 0;
     size_t type_len;
@@ -341,7 +344,7 @@ enum leafd_err token_has_edwards_key(struct token *token, bool *ret, struct why 
 {
     CK_KEY_TYPE type = CKK_EC_EDWARDS;
     CK_ATTRIBUTE template[1] = {{CKA_KEY_TYPE, &type, sizeof(type)}};
-    CK_OBJECT_HANDLE found[FOUND_MAX];
+    CK_OBJECT_HANDLE found[FOUND_MAX] = {CK_INVALID_HANDLE};
     CK_ULONG count = 0;
     struct session session;
     CK_RV rv;
@@ -415,7 +418,7 @@ static bool read_public(struct token_key *key, CK_SESSION_HANDLE session, uint8_
     CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
     CK_ATTRIBUTE template[2] = {{CKA_CLASS, &class, sizeof(class)},
                                 {CKA_ID, key->id, (CK_ULONG)key->id_len}};
-    CK_OBJECT_HANDLE found[FOUND_MAX];
+    CK_OBJECT_HANDLE found[FOUND_MAX] = {CK_INVALID_HANDLE};
     CK_ULONG count = 0;
 
     if (get_attribute(key->token, session, key->handle, type, out, size, ret_len) && *ret_len)
@@ -542,6 +545,7 @@ static enum leafd_err sign_raw(struct token_key *key, struct bytes input, uint8_
 
     if (session_pool_take(token->pool, deadline_ms, &session, why) != LEAFD_OK)
         return LEAFD_TOKEN_UNAVAILABLE;
+    memset(out, 0, size); /* what lay there is nobody's to see, whatever the module says it wrote */
     rv = sign_once(key, session.handle, input, out, &len, &call);
     if (rv != CKR_OK && ladder_rung(rv) == RUNG_SESSION) {
         atomic_fetch_add(&token->retries, 1);

@@ -125,12 +125,17 @@ static enum leafd_err set_environment(const struct conf_token *token, struct why
     return LEAFD_OK;
 }
 
-static enum leafd_err load(const char *path, CK_FUNCTION_LIST **ret, struct why *why)
+static CK_C_GetFunctionList source; /* a test's; NULL: the file's */
+
+void token_module_set_source(CK_C_GetFunctionList get)
+{
+    source = get;
+}
+
+static enum leafd_err load_file(const char *path, CK_C_GetFunctionList *ret, struct why *why)
 {
     CK_C_GetFunctionList get;
-    CK_FUNCTION_LIST *list = NULL;
     void *library;
-    CK_RV rv;
 
     if (!path || !*path)
         return fail(why, LEAFD_CONFIG, "token.module is not set: give the vendor's PKCS#11 module");
@@ -146,10 +151,36 @@ static enum leafd_err load(const char *path, CK_FUNCTION_LIST **ret, struct why 
     if (!get)
         return fail(why, LEAFD_CONFIG,
                     "token.module: %s is not a PKCS#11 module: it has no C_GetFunctionList", path);
+    *ret = get;
+    return LEAFD_OK;
+}
+
+/* Lists of 2.x begin as one, and modules of 3.x give one here too; 1.0 had another. */
+static bool is_known_version(const CK_FUNCTION_LIST *list)
+{
+    return list->version.major == 2 || list->version.major == 3;
+}
+
+static enum leafd_err load(const char *path, CK_FUNCTION_LIST **ret, struct why *why)
+{
+    CK_C_GetFunctionList get = source;
+    CK_FUNCTION_LIST *list = NULL;
+    CK_RV rv;
+
+    if (!get) {
+        enum leafd_err err = load_file(path, &get, why);
+
+        if (err != LEAFD_OK)
+            return err;
+    }
     rv = get(&list);
     if (rv != CKR_OK || !list)
         return fail(why, LEAFD_CONFIG, "token.module: %s: C_GetFunctionList: %s", path,
-                    ckr_name(rv));
+                    rv == CKR_OK ? "it gives none" : ckr_name(rv));
+    if (!is_known_version(list))
+        return fail(why, LEAFD_CONFIG,
+                    "token.module: %s speaks version %d.%d of PKCS#11; leafd needs 2 or 3", path,
+                    list->version.major, list->version.minor);
     *ret = list;
     return LEAFD_OK;
 }
@@ -163,12 +194,12 @@ static enum leafd_err initialize(struct token_module *module, const struct conf_
         void *reserved;
     } args = {.standard = {.flags = CKF_OS_LOCKING_OK, .pReserved = token->init_args}};
     const char *path = token->module;
-    CK_RV rv = module->f->C_Initialize(&args);
+    CK_RV rv = TOKEN_CALL(module, C_Initialize, &args);
 
     if (rv == CKR_CANT_LOCK || rv == CKR_NEED_TO_CREATE_THREADS) {
         module->one_lane = true;
         args.standard.flags = 0;
-        rv = module->f->C_Initialize(token->init_args ? &args : NULL);
+        rv = TOKEN_CALL(module, C_Initialize, token->init_args ? &args : NULL);
     }
     module->finalize = rv == CKR_OK;
     if (rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED)

@@ -33,15 +33,21 @@ bool token_module_is_same(const struct conf_token *a, const struct conf_token *b
 void token_module_enter(struct token_module *module);
 void token_module_leave(struct token_module *module);
 
-/* rv = TOKEN_CALL(module, C_GetTokenInfo, slot, &info) */
+/* rv = TOKEN_CALL(module, C_GetTokenInfo, slot, &info); CKR_FUNCTION_NOT_SUPPORTED also where the
+ * module has left a function out of its list, which the standard does not allow. */
 #define TOKEN_CALL(module, function, ...)                                                          \
     __extension__({                                                                                \
         CK_RV call_rv_;                                                                            \
         token_module_enter(module);                                                                \
-        call_rv_ = (module)->f->function(__VA_ARGS__);                                             \
+        call_rv_ = (module)->f->function ? (module)->f->function(__VA_ARGS__)                      \
+                                         : CKR_FUNCTION_NOT_SUPPORTED;                             \
         token_module_leave(module);                                                                \
         call_rv_;                                                                                  \
     })
+
+/* For tests: whom token_module_open() asks for the function list from now on, in the place of the
+ * file's C_GetFunctionList; NULL: the file's again. */
+void token_module_set_source(CK_C_GetFunctionList get);
 
 /* "CKR_DEVICE_ERROR"; "CKR 0x80000001" for a number without a name (in a buffer of this thread). */
 const char *ckr_name(CK_RV rv);

@@ -66,7 +66,7 @@ static enum token_answer ask_whether_shared(struct token_module *module, CK_SLOT
 {
     enum token_answer answer = TOKEN_UNKNOWN;
     CK_SESSION_HANDLE session;
-    CK_SESSION_INFO info;
+    CK_SESSION_INFO info = {0};
 
     if (TOKEN_CALL(module, C_OpenSession, slot, CKF_SERIAL_SESSION, NULL, NULL, &session) != CKR_OK)
         return TOKEN_UNKNOWN;

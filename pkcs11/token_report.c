@@ -72,7 +72,7 @@ static bool is_token_of(struct token_module *module, CK_SLOT_ID slot, CK_TOKEN_I
                         const char *key)
 {
     struct token_uri *uri;
-    CK_SLOT_INFO slot_info;
+    CK_SLOT_INFO slot_info = {0};
     bool matches;
 
     if (token_uri_parse(key, &uri, NULL) != LEAFD_OK)
@@ -140,7 +140,7 @@ enum leafd_err token_list(const struct conf *conf, size_t token, const struct ca
     if (slot_count && !list)
         goto out;
     for (size_t i = 0; i < slot_count; i++) {
-        CK_TOKEN_INFO info;
+        CK_TOKEN_INFO info = {0};
 
         if (TOKEN_CALL(module, C_GetTokenInfo, slots[i], &info) != CKR_OK)
             continue;
@@ -167,7 +167,7 @@ static enum leafd_err check_tries(const struct conf *conf, struct why *why)
     const char *key = conf->token[0].key ? conf->token[0].key : conf->ca[0].key;
     struct token_module *module = NULL;
     struct token_uri *uri = NULL;
-    CK_TOKEN_INFO info;
+    CK_TOKEN_INFO info = {0};
     CK_SLOT_ID slot;
     enum leafd_err err = token_uri_parse(key, &uri, why);
 
