@@ -12,7 +12,7 @@
 #include <openssl/rand.h>
 #include <string.h>
 
-enum { ID_OCTETS = 8, NOS = 2 };
+enum { ID_OCTETS = 8, NOS = 2, RSA_BITS_MIN = 2048, RSA_BITS_MAX = 4096 };
 
 /* CKA_EC_PARAMS in DER: OIDs, and for Ed25519 also the PrintableString of older modules. */
 static const uint8_t oid_of_p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
@@ -294,8 +294,18 @@ static EVP_PKEY *ec_public(const struct key_row *row, struct bytes attribute)
     return key;
 }
 
-/* `object`: the public key, or a private one that has its public half too. NULL when it does not.
- */
+/* An odd modulus and exponent, a point on its curve. */
+static bool is_sound(EVP_PKEY *key)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
+    bool sound = ctx && EVP_PKEY_public_check(ctx) == 1;
+
+    EVP_PKEY_CTX_free(ctx);
+    return sound;
+}
+
+/* `object`: the public key, or a private one that has its public half too. NULL when it does not,
+ * or when that is no public key. */
 static EVP_PKEY *read_public(struct token *token, CK_SESSION_HANDLE session,
                              const struct key_row *row, CK_OBJECT_HANDLE object)
 {
@@ -312,6 +322,10 @@ static EVP_PKEY *read_public(struct token *token, CK_SESSION_HANDLE session,
                read_attribute(token, session, object, CKA_PUBLIC_EXPONENT, exponent,
                               sizeof(exponent), &exponent_len)) {
         key = rsa_public((struct bytes){value, len}, (struct bytes){exponent, exponent_len});
+    }
+    if (key && !is_sound(key)) {
+        EVP_PKEY_free(key);
+        key = NULL;
     }
     ERR_clear_error();
     return key;
@@ -332,9 +346,11 @@ static enum leafd_err make(struct token *token, CK_SESSION_HANDLE session,
 {
     CK_RV rv = generate(token, session, row, new, pair);
 
-    if (rv != CKR_OK)
+    if (rv != CKR_OK) {
+        *pair = KEY_PAIR_EMPTY; /* handles that came with a failure name nothing of ours */
         return fail(why, LEAFD_TOKEN_UNAVAILABLE, "token \"%s\" makes no %s key: %s", token->label,
                     row->word, ckr_name(rv));
+    }
     pair->algorithm = row->algorithm;
     pair->bits = row->bits;
     pair->public_key = read_public(token, session, row, pair->public_object);
@@ -342,6 +358,12 @@ static enum leafd_err make(struct token *token, CK_SESSION_HANDLE session,
         return fail(why, LEAFD_TOKEN_UNAVAILABLE,
                     "token \"%s\" does not give the public half of the key it has made",
                     token->label);
+    if (sig_algorithm_is_rsa(row->algorithm) &&
+        (unsigned)EVP_PKEY_get_bits(pair->public_key) != row->bits)
+        return fail(
+            why, LEAFD_TOKEN_UNAVAILABLE,
+            "token \"%s\" was to make a key of %u bits and made one of %d: it was destroyed",
+            token->label, row->bits, EVP_PKEY_get_bits(pair->public_key));
     return LEAFD_OK;
 }
 
@@ -369,10 +391,13 @@ static enum leafd_err make_named(struct token *token, const struct key_row *row,
     if (err == LEAFD_OK)
         err = make(token, session.handle, row, new, &pair, why);
     session_pool_give(token->pool, session);
-    if (err == LEAFD_OK)
+    if (err == LEAFD_OK) {
         *ret = pair;
-    else if (pair.private_object != CK_INVALID_HANDLE)
+        return LEAFD_OK;
+    }
+    if (pair.private_object != CK_INVALID_HANDLE)
         key_pair_destroy(token, &pair);
+    key_pair_clear(&pair);
     return err;
 }
 
@@ -453,6 +478,10 @@ static enum leafd_err read_pair(struct token *token, CK_SESSION_HANDLE session, 
                     token->label);
     pair->algorithm = row->algorithm;
     pair->bits = (unsigned)EVP_PKEY_get_bits(pair->public_key);
+    if (type == CKK_RSA && (pair->bits < RSA_BITS_MIN || pair->bits > RSA_BITS_MAX))
+        return fail(why, LEAFD_CONFIG,
+                    "the key in token \"%s\" is RSA of %u bits: leafd takes %d to %d", token->label,
+                    pair->bits, RSA_BITS_MIN, RSA_BITS_MAX);
     return LEAFD_OK;
 }
 

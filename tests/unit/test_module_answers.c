@@ -6,12 +6,14 @@
 
 #include "pkcs11/backend.h"
 #include "pkcs11/ca_make.h"
+#include "pkcs11/ca_request.h"
 #include "pkcs11/pin_refusals.h"
 #include "pkcs11/token_report.h"
 #include "tests/lib/make_cert.h"
 #include "tests/lib/sound_module.h"
 #include "tests/lib/unit.h"
 
+#include <openssl/rsa.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,7 +24,7 @@ struct spoil {
     void (*change)(struct sound_answer *answer);
 };
 
-static EVP_PKEY *key_p256;
+static EVP_PKEY *key_p256, *key_rsa, *key_rsa_1024;
 static struct conf conf = {
     .ca_count = 1,
     .ca = {{(char *)"ca.pem", (char *)"pkcs11:token=leafd;object=ca;type=private"}},
@@ -43,6 +45,8 @@ static int make_all(void **state)
 
     (void)state;
     key_p256 = make_key("P-256");
+    key_rsa = make_key("RSA:2048");
+    key_rsa_1024 = make_key("RSA:1024");
     der = make_ca("module answers", key_p256, 1790000000);
     assert_int_equal(ca_read(der, 0, false, &ca, NULL), LEAFD_OK);
     free((void *)(uintptr_t)der.data);
@@ -63,6 +67,8 @@ static int remove_all(void **state)
     secret_clear(&pin);
     close(refusals);
     EVP_PKEY_free(key_p256);
+    EVP_PKEY_free(key_rsa);
+    EVP_PKEY_free(key_rsa_1024);
     return 0;
 }
 
@@ -435,6 +441,120 @@ static void logging_in_may_end_in_any_way(void **state)
     assert_int_equal(sound_module_calls(SOUND_C_Login), 1);
 }
 
+/* ---- new keys ---- */
+
+static EVP_PKEY *shown; /* in the place of the key that was made */
+
+static void show_another_modulus(struct sound_answer *answer)
+{
+    BIGNUM *modulus = NULL;
+
+    if (!answer->attribute || answer->attribute->type != CKA_MODULUS)
+        return;
+    assert_int_equal(EVP_PKEY_get_bn_param(shown, "n", &modulus), 1);
+    *answer->count = (CK_ULONG)BN_bn2bin(modulus, answer->out);
+    BN_free(modulus);
+}
+
+static void show_even_modulus(struct sound_answer *answer)
+{
+    if (answer->attribute && answer->attribute->type == CKA_MODULUS)
+        ((uint8_t *)answer->out)[*answer->count - 1] &= 0xfe;
+}
+
+static void show_no_modulus(struct sound_answer *answer)
+{
+    if (answer->attribute && answer->attribute->type == CKA_MODULUS)
+        memset(answer->out, 0, *answer->count);
+}
+
+static void show_exponent_of_one(struct sound_answer *answer)
+{
+    if (!answer->attribute || answer->attribute->type != CKA_PUBLIC_EXPONENT)
+        return;
+    *(uint8_t *)answer->out = 1;
+    *answer->count = 1;
+}
+
+static void show_point_off_curve(struct sound_answer *answer)
+{
+    if (answer->attribute && answer->attribute->type == CKA_EC_POINT)
+        ((uint8_t *)answer->out)[*answer->count - 1] ^= 1;
+}
+
+static void show_point_at_infinity(struct sound_answer *answer)
+{
+    if (!answer->attribute || answer->attribute->type != CKA_EC_POINT)
+        return;
+    memcpy(answer->out, "\x04\x01\x00", 3);
+    *answer->count = 3;
+}
+
+static void a_key_that_is_none_is_destroyed(void **state)
+{
+    static const struct {
+        enum ca_key key;
+        void (*change)(struct sound_answer *answer);
+    } rows[] = {
+        {CA_KEY_RSA_2048, show_another_modulus}, {CA_KEY_RSA_2048, show_even_modulus},
+        {CA_KEY_RSA_2048, show_no_modulus},      {CA_KEY_RSA_2048, show_exponent_of_one},
+        {CA_KEY_P256, show_point_off_curve},     {CA_KEY_P256, show_point_at_infinity},
+    };
+
+    (void)state;
+    shown = key_rsa_1024;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct ca_make_options options = {.key = rows[i].key,
+                                          .uri = "pkcs11:token=leafd;object=new"};
+        struct bytes pem;
+        struct why why = {""};
+
+        use_module(NULL, SOUND_C_GetAttributeValue, 0, rows[i].change);
+        assert_int_equal(ca_make(&conf, &pin, &options, &pem, &why), LEAFD_TOKEN_UNAVAILABLE);
+        assert_printable(why.text);
+        assert_int_equal(sound_module_calls(SOUND_C_GenerateKeyPair), 1);
+        assert_int_equal(sound_module_keys(), 0);
+    }
+}
+
+static void fail_to_generate(struct sound_answer *answer)
+{
+    *(CK_OBJECT_HANDLE *)answer->out = 1; /* the key that was there before */
+    answer->rv = CKR_DEVICE_ERROR;
+}
+
+static void handles_of_a_failure_are_not_destroyed(void **state)
+{
+    struct ca_make_options options = {.key = CA_KEY_P256, .uri = "pkcs11:token=leafd;object=new"};
+    struct bytes pem;
+    struct why why;
+
+    (void)state;
+    use_module(key_p256, SOUND_C_GenerateKeyPair, 0, fail_to_generate);
+    assert_int_equal(ca_make(&conf, &pin, &options, &pem, &why), LEAFD_TOKEN_UNAVAILABLE);
+    assert_int_equal(sound_module_calls(SOUND_C_DestroyObject), 0);
+}
+
+static void a_key_that_is_there_is_looked_at(void **state)
+{
+    struct ca_request_options options = {.existing = true,
+                                         .ca.uri = "pkcs11:token=leafd;object=ca"};
+    struct bytes pem = {NULL, 0};
+    struct why why = {""};
+    bool made;
+
+    (void)state;
+    use_module(key_rsa, SOUND_C_GetAttributeValue, 0, NULL);
+    assert_int_equal(ca_request_make(&conf, &pin, &options, &pem, &made, &why), LEAFD_OK);
+    free((void *)(uintptr_t)pem.data);
+    use_module(key_rsa_1024, SOUND_C_GetAttributeValue, 0, NULL);
+    assert_int_equal(ca_request_make(&conf, &pin, &options, &pem, &made, &why), LEAFD_CONFIG);
+    assert_non_null(strstr(why.text, "RSA of 1024 bits: leafd takes 2048 to 4096"));
+    use_module(key_rsa, SOUND_C_GetAttributeValue, 0, show_even_modulus);
+    assert_int_equal(ca_request_make(&conf, &pin, &options, &pem, &made, &why), LEAFD_CONFIG);
+    assert_int_equal(sound_module_keys(), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -450,6 +570,9 @@ int main(void)
         cmocka_unit_test(any_number_of_sessions),
         cmocka_unit_test(texts_are_fit_to_be_printed),
         cmocka_unit_test(logging_in_may_end_in_any_way),
+        cmocka_unit_test(a_key_that_is_none_is_destroyed),
+        cmocka_unit_test(handles_of_a_failure_are_not_destroyed),
+        cmocka_unit_test(a_key_that_is_there_is_looked_at),
     };
 
     return cmocka_run_group_tests(tests, make_all, remove_all);
