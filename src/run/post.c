@@ -88,25 +88,28 @@ void post_ended(struct post *post, struct child *child, int64_t now_ms)
     }
 }
 
-void post_replace(struct post *post, struct child *child, bool at_once, int64_t now_ms)
+bool post_replace(struct post *post, struct child *child, bool at_once, int64_t now_ms)
 {
-    if (child != holder_of(post)) {
-        if (post->is_replacing && child->pid)
-            child->kill_ms = now_ms;
-        return;
-    }
-    if (!post->is_replacing) {
+    bool is_holder = child == holder_of(post);
+    bool is_news = is_holder && !post->is_replacing;
+
+    if (is_news) {
         post->is_replacing = true;
         forgive(post, child, now_ms);
         wait_longer(post, now_ms);
     }
-    if (at_once)
+    /* A replacement that asks goes as well; a former holder is on its way. */
+    if ((is_holder ? at_once : post->is_replacing) && child->pid &&
+        child->kill_ms == CHILD_NEVER_MS) {
         child->kill_ms = now_ms;
+        is_news = true;
+    }
+    return is_news;
 }
 
 void post_at_work(struct post *post, struct child *child, int64_t now_ms)
 {
-    if (child == holder_of(post) || !post->is_replacing)
+    if (child == holder_of(post) || !post->is_replacing || child->kill_ms != CHILD_NEVER_MS)
         return;
     post_holder(post)->kill_ms = now_ms + POST_GRACE_MS;
     post->held_by = 1 - post->held_by;

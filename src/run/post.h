@@ -39,10 +39,10 @@ void post_not_started(struct post *post, int64_t now_ms);
 void post_ended(struct post *post, struct child *child, int64_t now_ms);
 /* The child asks to be replaced. A replacement that asks is no good: it has to go itself. With
  * `at_once` the holder goes first, since the token has no session for two. Asking again changes
- * nothing. */
-void post_replace(struct post *post, struct child *child, bool at_once, int64_t now_ms);
+ * nothing. True: something has changed. */
+bool post_replace(struct post *post, struct child *child, bool at_once, int64_t now_ms);
 /* The child is at work: if it is the replacement it holds the post from now on, and the former
- * holder has POST_GRACE_MS to end. */
+ * holder has POST_GRACE_MS to end. One that is on its way out gets no post back. */
 void post_at_work(struct post *post, struct child *child, int64_t now_ms);
 /* Whoever is missing may start at once. */
 void post_hurry(struct post *post);

@@ -195,9 +195,9 @@ static void signer_said(struct supervisor *supervisor, struct post *post, struct
         post_at_work(post, child, clock_mono_ms());
         break;
     case ROLE_MSG_REPLACE_ME:
-        log_event(LOG_LEVEL_WARNING, "signer-to-be-replaced", "token=%u process=%u pid=%d",
-                  child->token, child->process, (int)child->pid);
-        post_replace(post, child, message->value == 1, clock_mono_ms());
+        if (post_replace(post, child, message->value == 1, clock_mono_ms()))
+            log_event(LOG_LEVEL_WARNING, "signer-to-be-replaced", "token=%u process=%u pid=%d",
+                      child->token, child->process, (int)child->pid);
         break;
     default:
         break;

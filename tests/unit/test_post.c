@@ -173,6 +173,50 @@ static void a_holder_that_dies_is_followed_by_its_replacement(void **state)
     assert_non_null(post_vacancy(&post, 99999));
 }
 
+/* What a signer says that was taken over, or is confused, as often as it likes. */
+static void asking_again_and_again_is_no_news(void **state)
+{
+    struct child *old = fill(1000), *new;
+    int64_t due_ms;
+
+    (void)state;
+    assert_true(post_replace(&post, old, false, 1000));
+    due_ms = post.due_ms;
+    for (int i = 0; i < 1000; i++)
+        assert_false(post_replace(&post, old, false, 1000 + i));
+    assert_int_equal(post.due_ms, due_ms);
+    new = fill(2000);
+    assert_true(post_replace(&post, new, false, 2000)); /* it has to go */
+    assert_false(post_replace(&post, new, true, 2100));
+    assert_int_equal(new->kill_ms, 2000);
+    die(new, 2001);
+    assert_null(fill(2000 + POST_BACKOFF_FIRST_MS));
+    assert_true(post_replace(&post, old, true, 2100)); /* now at once */
+    assert_false(post_replace(&post, old, true, 2200));
+    assert_int_equal(old->kill_ms, 2100);
+}
+
+static void who_is_on_its_way_out_gets_no_post_back(void **state)
+{
+    struct child *old = fill(1000), *new, *newest;
+
+    (void)state;
+    assert_true(post_replace(&post, old, false, 9000));
+    new = fill(9000);
+    post_at_work(&post, new, 9100);
+    assert_true(post_replace(&post, new, false, 9150)); /* while the old one has not gone yet */
+    post_at_work(&post, old, 9200);
+    assert_ptr_equal(post_holder(&post), new);
+    assert_int_equal(new->kill_ms, CHILD_NEVER_MS);
+    assert_false(post_replace(&post, old, true, 9200));
+    assert_int_equal(old->kill_ms, 9100 + POST_GRACE_MS);
+    die(old, 9400);
+    newest = fill(99999);
+    assert_ptr_equal(newest, old);
+    post_at_work(&post, newest, 99999);
+    assert_ptr_equal(post_holder(&post), newest);
+}
+
 #define TEST(fn) cmocka_unit_test_setup(fn, reset)
 
 int main(void)
@@ -185,6 +229,8 @@ int main(void)
         TEST(replacements_wait_like_deaths),
         TEST(a_replacement_that_dies_is_replaced),
         TEST(a_holder_that_dies_is_followed_by_its_replacement),
+        TEST(asking_again_and_again_is_no_news),
+        TEST(who_is_on_its_way_out_gets_no_post_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
