@@ -17,7 +17,7 @@ static enum leafd_err seal(struct bytes pin, const char *row, int *ret_fd, struc
 {
     int fd = memfd_create("pin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-    if (fd == -1 || !bytes_write_fd(fd, pin) || lseek(fd, 0, SEEK_SET) == -1 ||
+    if (fd == -1 || !bytes_write_fd(fd, pin) ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == -1) {
         int error = errno;
 
@@ -87,12 +87,7 @@ enum leafd_err pin_open(const struct conf_token *token, int *ret_fd, struct why 
 enum leafd_err pin_read(int fd, struct secret *ret, struct why *why)
 {
     struct secret raw = SECRET_EMPTY;
-    enum leafd_err err;
-
-    /* The signer before this one has read the same sealed memory; a pipe cannot seek, and need not.
-     */
-    (void)lseek(fd, 0, SEEK_SET);
-    err = secret_read_fd(&raw, fd, PIN_MAX + 1);
+    enum leafd_err err = secret_read_fd(&raw, fd, PIN_MAX + 1);
 
     if (err == LEAFD_TOO_LARGE) {
         err = fail(why, LEAFD_CONFIG, "the PIN is longer than %d bytes", PIN_MAX);

@@ -35,6 +35,13 @@ enum leafd_err secret_set(struct secret *secret, struct bytes from)
     return err;
 }
 
+static ssize_t read_at(int fd, uint8_t *out, size_t size, size_t at)
+{
+    ssize_t got = pread(fd, out, size, (off_t)at);
+
+    return got == -1 && errno == ESPIPE ? read(fd, out, size) : got;
+}
+
 enum leafd_err secret_read_fd(struct secret *secret, int fd, size_t max)
 {
     enum leafd_err err = secret_init(secret, max + 1);
@@ -43,7 +50,7 @@ enum leafd_err secret_read_fd(struct secret *secret, int fd, size_t max)
     if (err != LEAFD_OK)
         return err;
     while (len <= max) {
-        ssize_t got = read(fd, secret->data + len, max + 1 - len);
+        ssize_t got = read_at(fd, secret->data + len, max + 1 - len, len);
 
         if (got == -1 && errno == EINTR)
             continue;

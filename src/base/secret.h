@@ -18,8 +18,9 @@ struct secret {
 /* Takes a copy of `from` in the place of what was there before; the caller still has to cleanse its
  * own. LEAFD_NOMEM: *secret is empty. */
 LEAFD_CHECKED enum leafd_err secret_set(struct secret *secret, struct bytes from);
-/* Reads at most `max` bytes to the end of file; the descriptor stays open. LEAFD_IO,
- * LEAFD_TOO_LARGE. */
+/* Reads at most `max` bytes to the end of file; the descriptor stays open. What has a beginning is
+ * read from there, without its position, which other processes may share and move meanwhile.
+ * LEAFD_IO, LEAFD_TOO_LARGE. */
 LEAFD_CHECKED enum leafd_err secret_read_fd(struct secret *secret, int fd, size_t max);
 /* Cleanses and gives back. An empty secret is fine. */
 void secret_clear(struct secret *secret);

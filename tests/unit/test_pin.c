@@ -138,9 +138,13 @@ static void a_variable_is_overwritten(void **state)
     assert_null(memmem(variable, sizeof(variable), "s3cret", 6));
     assert_int_equal(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE, F_SEAL_WRITE);
     assert_int_equal(write(fd, "x", 1), -1);
-    for (int i = 0; i < 2; i++) { /* each signer reads the same descriptor */
+    /* Signers read the same descriptor, at the same time: none trusts in its position, or moves it
+     * under the others. */
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(lseek(fd, 2L * i, SEEK_SET), 2 * i);
         assert_int_equal(pin_read(fd, &pin, &why), LEAFD_OK);
         assert_string_equal((char *)pin.data, "s3cret");
+        assert_int_equal(lseek(fd, 0, SEEK_CUR), 2 * i);
     }
     close(fd);
     secret_clear(&pin);
