@@ -3,7 +3,11 @@
 
 #include "pkcs11/backend.h"
 
+#include "base/clock.h"
 #include "pkcs11/backend_ops.h"
+#include "pkcs11/sign_window.h"
+#include "pkcs11/token.h"
+#include "pkcs11/verify_rule.h"
 
 #include <openssl/core_names.h>
 #include <openssl/err.h>
@@ -21,10 +25,13 @@ struct lane_key {
     EVP_MD_CTX *digest;
     EVP_PKEY_CTX
     *verify; /* NULL for Ed25519, which OpenSSL 3.0 verifies through a digest context */
+    struct verify_rule rule;
+    struct sign_window window;
 };
 
 struct backend_lane {
     struct backend *backend;
+    uint64_t batch; /* of the last signature */
     struct lane_key key[BACKEND_KEYS_MAX];
 };
 
@@ -84,6 +91,7 @@ static void lane_key_clear(struct lane_key *key)
     EVP_MD_CTX_free(key->sign);
     EVP_MD_CTX_free(key->digest);
     EVP_PKEY_CTX_free(key->verify);
+    sign_window_clear(&key->window);
 }
 
 /* The padding of an RSA key's context, which each initialisation sets back. MGF1 takes the
@@ -119,6 +127,8 @@ static bool lane_key_prepare(const struct backend *backend, size_t index, struct
 {
     const struct ca *ca = backend_ca(backend, index);
 
+    verify_rule_init(&key->rule, backend->token->verify == CONF_VERIFY_ALWAYS ||
+                                     sig_algorithm_is_rsa(ca->algorithm));
     key->sign = EVP_MD_CTX_new();
     key->digest = EVP_MD_CTX_new();
     if (!key->sign || !key->digest || !sign_prepare(backend, key->sign, index))
@@ -215,15 +225,58 @@ static enum leafd_err sign_once(struct backend_lane *lane, size_t index, struct 
     return err == LEAFD_OK ? fail(why, LEAFD_INTERNAL, "OpenSSL did not sign") : err;
 }
 
+static enum leafd_err fail_wrong(const struct backend_lane *lane, size_t index, struct why *why)
+{
+    ERR_clear_error();
+    return fail(why, LEAFD_INTERNAL,
+                "a signature does not verify with the public key of %s; it was dropped",
+                backend_conf_ca(lane->backend, index)->certificate);
+}
+
+/* Another number whenever a session was replaced. */
+static uint64_t generation_of(const struct backend *backend)
+{
+    const struct backend_tokens *tokens = &backend->tokens;
+    uint64_t retries = atomic_load_explicit(&backend->retries, memory_order_relaxed);
+
+    for (size_t i = 0; i < tokens->count; i++)
+        retries += atomic_load_explicit(&tokens->token[i]->retries, memory_order_relaxed);
+    return retries;
+}
+
+/* A signature that took so long: verified, or put among those that the next check vouches for. */
+static enum leafd_err vouch(struct backend_lane *lane, size_t index, struct bytes tbs,
+                            struct bytes signature, int64_t took_us, struct why *why)
+{
+    struct backend *backend = lane->backend;
+    struct lane_key *key = &lane->key[index];
+
+    lane->batch = 0;
+    if (!verify_rule_wants(&key->rule, generation_of(backend), took_us) &&
+        sign_window_add(&key->window, &backend->batches, tbs, signature)) {
+        lane->batch = key->window.batch;
+        return LEAFD_OK;
+    }
+    if (!lane_verify(lane, index, tbs, signature)) {
+        sign_window_fail(&key->window);
+        return fail_wrong(lane, index, why);
+    }
+    if (!key->window.failed)
+        sign_window_close(&key->window);
+    return LEAFD_OK;
+}
+
 enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index, struct bytes tbs,
                                  uint8_t *out, size_t size, size_t *ret_len, struct why *why)
 {
-    uint8_t signature[1024];
+    uint8_t signature[SIGN_SIGNATURE_MAX];
     size_t len = sizeof(signature);
+    int64_t began_us;
     enum leafd_err err;
 
     if (ca_index >= lane->backend->key_count)
         return fail(why, LEAFD_INTERNAL, "there is no CA number %zu", ca_index);
+    began_us = clock_mono_us();
     err = sign_once(lane, ca_index, tbs, signature, &len, why);
     if (err == LEAFD_AGAIN) {
         atomic_fetch_add(&lane->backend->retries, 1);
@@ -232,17 +285,63 @@ enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index, str
     }
     if (err != LEAFD_OK)
         return err == LEAFD_AGAIN ? LEAFD_TOKEN_UNAVAILABLE : err;
-    if (!lane_verify(lane, ca_index, tbs, (struct bytes){signature, len})) {
-        ERR_clear_error();
-        return fail(why, LEAFD_INTERNAL,
-                    "a signature does not verify with the public key of %s; it was dropped",
-                    backend_conf_ca(lane->backend, ca_index)->certificate);
-    }
     if (len > size)
         return LEAFD_TOO_LARGE;
+    err =
+        vouch(lane, ca_index, tbs, (struct bytes){signature, len}, clock_mono_us() - began_us, why);
+    if (err != LEAFD_OK)
+        return err;
     memcpy(out, signature, len);
     *ret_len = len;
     return LEAFD_OK;
+}
+
+uint64_t backend_lane_batch(const struct backend_lane *lane)
+{
+    return lane->batch;
+}
+
+bool backend_lane_is_in_doubt(const struct backend_lane *lane)
+{
+    for (size_t i = 0; i < lane->backend->key_count; i++)
+        if (lane->key[i].window.batch)
+            return true;
+    return false;
+}
+
+enum leafd_err backend_lane_settle(struct backend_lane *lane, struct why *why)
+{
+    enum leafd_err err = LEAFD_OK;
+
+    for (size_t i = 0; i < lane->backend->key_count; i++) {
+        struct sign_window *window = &lane->key[i].window;
+
+        if (!window->batch || window->failed)
+            continue;
+        if (lane_verify(lane, i, (struct bytes){window->tbs, window->tbs_len},
+                        (struct bytes){window->signature, window->signature_len})) {
+            sign_window_close(window);
+        } else {
+            sign_window_fail(window);
+            err = fail_wrong(lane, i, why);
+        }
+    }
+    return err;
+}
+
+bool backend_lane_disown(struct backend_lane *lane, uint64_t *ret_batch, unsigned *ret_signatures)
+{
+    for (size_t i = 0; i < lane->backend->key_count; i++) {
+        struct sign_window *window = &lane->key[i].window;
+
+        if (!window->failed)
+            continue;
+        *ret_batch = window->batch;
+        *ret_signatures = window->signatures;
+        sign_window_close(window);
+        return true;
+    }
+    return false;
 }
 
 /* ---- open and close ---- */

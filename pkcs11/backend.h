@@ -60,14 +60,24 @@ LEAFD_CHECKED enum leafd_err backend_lane_open(struct backend *backend, struct b
 void backend_lane_close(struct backend_lane *lane); /* NULL is fine */
 
 /* Signs `tbs` with the key of configured CA number `ca_index` and verifies the signature with the
- * CA's public key. The signature is as it stands in a certificate's BIT STRING; at most
- * SIGN_SIGNATURE_MAX octets. One session that has gone bad is replaced and the signature tried once
- * more. LEAFD_TOKEN_UNAVAILABLE: the token cannot sign now. LEAFD_INTERNAL: the signature did
- * not verify. LEAFD_UNSUPPORTED: the token will not sign this one. Waits for the module as long as
- * it takes. */
+ * CA's public key if token.verify wants that. The signature is as it stands in a certificate's BIT
+ * STRING; at most SIGN_SIGNATURE_MAX octets. One session that has gone bad is replaced and the
+ * signature tried once more. LEAFD_TOKEN_UNAVAILABLE: the token cannot sign now. LEAFD_INTERNAL:
+ * the signature did not verify. LEAFD_UNSUPPORTED: the token will not sign this one. Waits for the
+ * module as long as it takes. */
 LEAFD_CHECKED enum leafd_err backend_lane_sign(struct backend_lane *lane, size_t ca_index,
                                                struct bytes tbs, uint8_t *out, size_t size,
                                                size_t *ret_len, struct why *why);
+/* The batch of the last signature that the lane gave, below 2^48; 0: it was verified. */
+uint64_t backend_lane_batch(const struct backend_lane *lane);
+/* A batch is open: something was given out that no check has vouched for since. */
+bool backend_lane_is_in_doubt(const struct backend_lane *lane);
+/* Verifies the last signature of each open batch. LEAFD_INTERNAL: one does not verify. */
+LEAFD_CHECKED enum leafd_err backend_lane_settle(struct backend_lane *lane, struct why *why);
+/* After a signature that did not verify: the next batch that this lane disowns, and how many
+ * signatures are in it; false: no more. */
+LEAFD_CHECKED bool backend_lane_disown(struct backend_lane *lane, uint64_t *ret_batch,
+                                       unsigned *ret_signatures);
 /* Uses what the token might close for want of use; beside lanes that sign. */
 void backend_keep_alive(struct backend *backend);
 /* Is the token still there (C_GetTokenInfo or C_GetSessionInfo)? */

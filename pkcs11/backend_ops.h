@@ -66,6 +66,7 @@ struct backend {
     EVP_PKEY *key[BACKEND_KEYS_MAX];
     bool key_known[BACKEND_KEYS_MAX]; /* its public half was compared with the certificate's */
     EVP_MD *md[BACKEND_KEYS_MAX];     /* default library context; NULL for Ed25519 */
+    _Atomic uint64_t batches;         /* of unverified signatures, begun until now */
 };
 
 /* Lanes that are asked for: token.sessions, and what the library can carry. At least 1. */

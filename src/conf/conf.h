@@ -40,6 +40,7 @@ enum conf_access {
     CONF_ACCESS_ENGINE,
     CONF_ACCESS_FILE
 };
+enum conf_verify { CONF_VERIFY_AUTO, CONF_VERIFY_ALWAYS };
 enum conf_token_choice { CONF_TOKEN_PREFER_FIRST, CONF_TOKEN_SPREAD };
 enum conf_cert_format { CONF_CERT_PEM, CONF_CERT_DER };
 enum conf_key_format { CONF_KEY_BY_DIALECT, CONF_KEY_DER, CONF_KEY_PEM };
@@ -87,7 +88,8 @@ struct conf_token { /* one way to the CA keys: a module, what it needs, and the 
     unsigned processes; /* that share them */
     int64_t timeout_ms;
     int64_t health_ms; /* between signatures that prove an idle token; 0: none */
-    char *key;         /* of the first CA in this token, as ca.key; NULL: as there */
+    enum conf_verify verify;
+    char *key; /* of the first CA in this token, as ca.key; NULL: as there */
 };
 
 struct conf {

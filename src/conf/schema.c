@@ -36,6 +36,8 @@ static const struct schema_word accesses[] = {{"auto", CONF_ACCESS_AUTO},
                                               {"engine", CONF_ACCESS_ENGINE},
                                               {"file", CONF_ACCESS_FILE},
                                               {NULL, 0}};
+static const struct schema_word verifies[] = {
+    {"auto", CONF_VERIFY_AUTO}, {"always", CONF_VERIFY_ALWAYS}, {NULL, 0}};
 static const struct schema_word token_choices[] = {
     {"prefer-first", CONF_TOKEN_PREFER_FIRST}, {"spread", CONF_TOKEN_SPREAD}, {NULL, 0}};
 /* Those above KEY_TYPE_COUNT are no key types. */
@@ -161,6 +163,12 @@ const struct schema_row schema_rows[] = {
      .max = HOUR, .fallback = "60s",
      .help = "An idle token proves so often that it still signs, with a challenge, and its sessions "
              "are used, so that it does not close them; 0ms is never."},
+    {.name = "token.verify", .type = SCHEMA_WORD, .offset = FIELD(token[0].verify),
+     .words = verifies, .fallback = "auto",
+     .help = "Which signatures are verified before they are used: always is every one, auto leaves "
+             "out 15 of 16 once an EC or Ed25519 key has given 32 good ones in less than 200 us "
+             "each, for a check costs more than such a signature. When one is wrong, the leaves "
+             "that its session has signed since its last good one are taken out of the cache."},
     {.name = "more_tokens", .type = SCHEMA_TOKENS, .fallback = "[]",
      .help = "Further tokens that hold the same CA keys: a list of maps with the options of token; "
              "what a map leaves out is as there. A map can also have key, the URI of the CA's key "
