@@ -309,7 +309,13 @@ static void replace_me(void *ctx, bool at_once)
     process->events->replace_me(process->events_ctx, at_once);
 }
 
-static const struct token_keeper_events keeper_events = {set_state, pin_refused, replace_me};
+static void watch_me(void *ctx)
+{
+    wake_reader(ctx);
+}
+
+static const struct token_keeper_events keeper_events = {set_state, pin_refused, replace_me,
+                                                         watch_me};
 
 /* What is made once, from the configuration. */
 static enum leafd_err make_parts(struct signer_process *process, const struct conf *conf,

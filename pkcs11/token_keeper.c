@@ -46,7 +46,9 @@ struct token_keeper {
     struct why said;      /* why it is not open, as last told */
 
     pthread_mutex_t say;      /* states are told in their order; taken before `lock` */
-    int64_t opening_since_ms; /* under `say`; 0: it is not being opened */
+    int64_t calling_since_ms; /* under `say`: calls of the keeper's own; 0: there are none */
+    const char *calling_for;  /* under `say`: what they are to do */
+    bool calls_given_up;      /* under `say`: they took too long, and the queue was shut */
     unsigned lost;            /* under `say`: lanes whose loss was told */
     bool asked;               /* under `say`: to be replaced */
 
@@ -129,11 +131,27 @@ static void block_pin(struct token_keeper *keeper, const struct why *why)
 
 /* ---- opening ---- */
 
-static void set_opening(struct token_keeper *keeper, int64_t since_ms)
+/* Between these two the keeper calls into the module, and is watched. */
+static void calls_begin(struct token_keeper *keeper, const char *what)
 {
     pthread_mutex_lock(&keeper->say);
-    keeper->opening_since_ms = since_ms;
+    keeper->calling_since_ms = clock_mono_ms();
+    keeper->calling_for = what;
+    keeper->calls_given_up = false;
     pthread_mutex_unlock(&keeper->say);
+    keeper->events->watch_me(keeper->ctx);
+}
+
+/* True: they took so long that they were given up. */
+static bool calls_end(struct token_keeper *keeper)
+{
+    bool given_up;
+
+    pthread_mutex_lock(&keeper->say);
+    keeper->calling_since_ms = 0;
+    given_up = keeper->calls_given_up;
+    pthread_mutex_unlock(&keeper->say);
+    return given_up;
 }
 
 static struct backend_counters counters_of(const struct token_keeper *keeper)
@@ -165,11 +183,11 @@ static enum leafd_err open_token(struct token_keeper *keeper, enum rung rung, st
     bool all = false;
     enum leafd_err err;
 
-    set_opening(keeper, clock_mono_ms());
+    calls_begin(keeper, "to be opened");
     err = backend_renew(keeper->backend, rung, why);
     if (err == LEAFD_OK)
         err = signer_crew_start(keeper->crew, keeper->backend, &all, why);
-    set_opening(keeper, 0);
+    (void)calls_end(keeper);
     after = counters_of(keeper);
     atomic_store(&keeper->counts->logins, after.logins);
     if (err == LEAFD_OK) {
@@ -322,14 +340,21 @@ static bool look_after(struct token_keeper *keeper)
 {
     uint64_t signatures = atomic_load(&keeper->counts->signatures);
     struct why why = {""};
+    bool given_up;
+    enum leafd_err err;
 
     if (signatures != keeper->signatures_seen) {
         keeper->signatures_seen = signatures;
         keeper->proof_due_ms = clock_mono_ms() + keeper->token->health_ms;
         return true;
     }
-    if (look_closer(keeper, &why) == LEAFD_OK)
+    calls_begin(keeper, "to answer");
+    err = look_closer(keeper, &why);
+    given_up = calls_end(keeper);
+    if (err == LEAFD_OK && !given_up)
         return true;
+    if (err == LEAFD_OK)
+        (void)fail(&why, LEAFD_TOKEN_UNAVAILABLE, "the token took long to answer");
     (void)signer_queue_pause(keeper->queue);
     return recover(keeper, &why);
 }
@@ -405,20 +430,23 @@ static void lanes_lost(struct token_keeper *keeper, unsigned lost)
 }
 
 /* Under `say`: an opening takes its time, and meanwhile others may have a token that signs. */
-static void watch_opening(struct token_keeper *keeper, int64_t now_ms, int64_t *next_ms)
+static void watch_calls(struct token_keeper *keeper, int64_t now_ms, int64_t *next_ms)
 {
-    int64_t since_ms = keeper->opening_since_ms;
+    int64_t since_ms = keeper->calling_since_ms;
     struct why why;
 
     if (!since_ms)
         return;
     if (now_ms - since_ms >= keeper->token->timeout_ms &&
         signer_queue_mode(keeper->queue) != SIGNER_QUEUE_SHUT) {
-        say_state(keeper, SIGNER_CONNECTING, "the token takes long to be opened again");
+        (void)fail(&why, LEAFD_TOKEN_UNAVAILABLE, "the token takes long %s", keeper->calling_for);
+        say_state(keeper, SIGNER_CONNECTING, why.text);
         signer_queue_set_mode(keeper->queue, SIGNER_QUEUE_SHUT);
+        keeper->calls_given_up = true;
     }
     if (now_ms - since_ms >= HUNG_MS) {
-        (void)fail(&why, LEAFD_TOKEN_UNAVAILABLE, "the module hangs while the token is opened");
+        (void)fail(&why, LEAFD_TOKEN_UNAVAILABLE, "the token takes too long %s: the module hangs",
+                   keeper->calling_for);
         ask_to_be_replaced(keeper, &why);
     }
     if (*next_ms > now_ms + keeper->token->timeout_ms / 4)
@@ -434,7 +462,7 @@ int64_t token_keeper_watch(struct token_keeper *keeper)
     if (lost > keeper->lost)
         lanes_lost(keeper, lost);
     keeper->lost = lost;
-    watch_opening(keeper, clock_mono_ms(), &next_ms);
+    watch_calls(keeper, clock_mono_ms(), &next_ms);
     pthread_mutex_unlock(&keeper->say);
     return next_ms;
 }

@@ -1055,6 +1055,33 @@ static void an_idle_token_is_looked_after(void **state)
     pair_free(&pair);
 }
 
+/* What nobody has asked for may hang too, and the fronts hear of it: a look at an idle token, and
+ * the opening that follows one. */
+static void an_idle_token_that_hangs(void **state)
+{
+    static const char *const lines[] = {"hang.C_Sign = 1", "session_epoch = 1\nhang.C_Login = 1"};
+    struct pair pair;
+    struct signer_status status;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        control("");
+        pair_init_token(&pair);
+        pair.conf.token[0].health_ms = 20;
+        pair.conf.token[0].timeout_ms = 200;
+        assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+        wait_for_state(pair.client, SIGNER_READY, &status);
+        control(lines[i]);
+        wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+        assert_non_null(strstr(status.text, "the token takes long to"));
+        control(i ? "session_epoch = 1" : "");
+        wait_for_state(pair.client, SIGNER_READY, &status);
+        assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+        assert_int_equal(atomic_load(&pair.replace_me), 0);
+        pair_free(&pair);
+    }
+}
+
 /* ---- lanes that hang ---- */
 
 static void a_hanging_lane_costs_nobody(void **state)
@@ -1202,6 +1229,7 @@ int main(void)
         cmocka_unit_test(a_serial_that_was_not_used_may_come_again),
         cmocka_unit_test(a_failing_login_is_repeated_seldom),
         cmocka_unit_test(an_idle_token_is_looked_after),
+        cmocka_unit_test(an_idle_token_that_hangs),
         cmocka_unit_test(a_hanging_lane_costs_nobody),
         cmocka_unit_test(the_only_lane_hangs),
         cmocka_unit_test(an_opening_that_hangs),
