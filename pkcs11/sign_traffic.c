@@ -49,7 +49,7 @@ void sign_callbacks_run(struct sign_callbacks *callbacks)
     for (size_t i = 0; i < callbacks->count; i++) {
         const struct sign_callback *call = &callbacks->call[i];
 
-        call->done(call->ctx, call->err, call->signature);
+        call->done(call->ctx, call->err, call->signature, call->batch);
     }
     callbacks->count = 0;
 }
@@ -71,10 +71,10 @@ static enum leafd_err hopeless(const struct sign_traffic *traffic, const struct 
 }
 
 static void finish(struct sign_traffic *traffic, struct sign_entry *entry, enum leafd_err err,
-                   struct bytes signature, struct sign_callbacks *callbacks)
+                   struct bytes signature, uint64_t batch, struct sign_callbacks *callbacks)
 {
     callbacks->call[callbacks->count++] =
-        (struct sign_callback){entry->done, entry->ctx, err, signature};
+        (struct sign_callback){entry->done, entry->ctx, err, signature, batch};
     if (entry->link)
         entry->link->under_way--;
     sign_pending_remove(traffic->pending, entry);
@@ -83,7 +83,7 @@ static void finish(struct sign_traffic *traffic, struct sign_entry *entry, enum 
 static void finish_empty(struct sign_traffic *traffic, struct sign_entry *entry, enum leafd_err err,
                          struct sign_callbacks *callbacks)
 {
-    finish(traffic, entry, err, (struct bytes){NULL, 0}, callbacks);
+    finish(traffic, entry, err, (struct bytes){NULL, 0}, 0, callbacks);
 }
 
 /* Looked after again when the process has been silent, or when it is too late. */
@@ -268,7 +268,7 @@ void sign_traffic_answered(struct sign_traffic *traffic, struct signer_link *lin
     if (reply->err == LEAFD_OK)
         signer_choice_answered(&traffic->roster.choice, link, entry, now_us);
     if (!is_elsewhere(reply->err) || !move_on(traffic, entry))
-        finish(traffic, entry, reply->err, reply->signature, callbacks);
+        finish(traffic, entry, reply->err, reply->signature, reply->batch, callbacks);
 }
 
 /* Under way, and it may go elsewhere: does its process answer anything at all? */

@@ -17,7 +17,9 @@
  *   - It comes before the roster's cas_lock. */
 #pragma once
 
+#include "base/recent_numbers.h"
 #include "pkcs11/sign_pending.h"
+#include "pkcs11/signer_client.h"
 #include "pkcs11/signer_msg.h"
 #include "pkcs11/signer_roster.h"
 
@@ -26,15 +28,18 @@ enum {
 };
 
 struct sign_traffic {
-    int wake_fd; /* readable: the reader is to look again */
+    int wake_fd;                            /* readable: the reader is to look again */
+    struct recent_numbers disowned_batches; /* reader only */
 
     pthread_mutex_t lock; /* all below */
     struct sign_pending *pending;
     struct signer_roster roster;
     bool sleeping; /* the reader waits without a timeout */
     bool stopping;
-    bool flush_wanted; /* a held request may have got a way out */
-    int64_t active_ms; /* when there was last something pending */
+    bool flush_wanted;           /* a held request may have got a way out */
+    int64_t active_ms;           /* when there was last something pending */
+    signer_disowned_fn disowned; /* who is told; NULL: nobody */
+    void *disowned_ctx;
 };
 
 /* `traffic` is all zero; room for `max` requests. LEAFD_NOMEM: there is nothing to clear. */
@@ -52,6 +57,7 @@ struct sign_callbacks {
         void *ctx;
         enum leafd_err err;
         struct bytes signature;
+        uint64_t batch;
     } call[SIGN_BATCH];
     size_t count;
 };
@@ -88,8 +94,8 @@ struct sign_parcel {
 bool sign_traffic_pack(struct sign_traffic *traffic, struct sign_parcel *parcel,
                        struct sign_callbacks *callbacks);
 
-/* `link` has answered. Answers to ids that nobody waits for any more are dropped. The signature is
- * borrowed until the callbacks were run. */
+/* `link` has answered; the batch is as askers know it. Answers to ids that nobody waits for any
+ * more are dropped. The signature is borrowed until the callbacks were run. */
 void sign_traffic_answered(struct sign_traffic *traffic, struct signer_link *link,
                            const struct signer_msg_reply *reply, struct sign_callbacks *callbacks);
 

@@ -30,11 +30,13 @@ struct sign_request {
 };
 
 /* Called exactly once. LEAFD_OK: `signature` as it stands in the certificate's BIT STRING, borrowed
- * for the call. LEAFD_AGAIN: the signer was lost before it answered, nothing was released: draw a
- * new serial and ask again (the CA's generation may have changed too). LEAFD_REFUSED: the signer
- * will not sign this TBS. LEAFD_TIMEOUT, LEAFD_BUSY, LEAFD_TOKEN_UNAVAILABLE (300 ms before the
- * deadline with no lane ready; at once when PIN_BLOCKED). On the client's thread: be quick. */
-typedef void (*signer_fn)(void *ctx, enum leafd_err err, struct bytes signature);
+ * for the call; `batch` is what it was signed with when nobody has verified it (signer_client.h
+ * tells when that is disowned), 0 when it was verified. LEAFD_AGAIN: the signer was lost before it
+ * answered, nothing was released: draw a new serial and ask again (the CA's generation may have
+ * changed too). LEAFD_REFUSED: the signer will not sign this TBS. LEAFD_TIMEOUT, LEAFD_BUSY,
+ * LEAFD_TOKEN_UNAVAILABLE (300 ms before the deadline with no lane ready; at once when
+ * PIN_BLOCKED). On the client's thread: be quick. */
+typedef void (*signer_fn)(void *ctx, enum leafd_err err, struct bytes signature, uint64_t batch);
 
 struct signer_token_status {
     enum signer_state state; /* the best of its processes' */
@@ -43,6 +45,9 @@ struct signer_token_status {
     uint64_t failures;
     uint64_t refusals;
     uint64_t logins;
+    uint64_t proofs;
+    uint64_t recoveries;
+    uint64_t disowned;
     uint64_t restarts;
     size_t under_way;
     uint64_t latency_us; /* a running mean of what a signature takes, less the turns that others had
@@ -58,10 +63,13 @@ struct signer_status {
     uint64_t signatures;
     uint64_t failures;
     uint64_t refusals;
-    uint64_t logins;   /* C_Login calls of the process that runs now */
-    uint64_t restarts; /* processes that came after the first */
-    size_t waiting;    /* requests under way or waiting */
-    char text[256];    /* what is missing, for people; empty when READY */
+    uint64_t logins;     /* C_Login calls of the process that runs now */
+    uint64_t proofs;     /* challenges that idle tokens have signed */
+    uint64_t recoveries; /* how often a token that had failed was ready again */
+    uint64_t disowned;   /* signatures given out unverified, and not trusted any more */
+    uint64_t restarts;   /* processes that came after the first */
+    size_t waiting;      /* requests under way or waiting */
+    char text[256];      /* what is missing, for people; empty when READY */
     size_t token_count;
     struct signer_token_status token[CONF_TOKEN_MAX]; /* as the configuration has them */
 };

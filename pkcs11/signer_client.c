@@ -56,7 +56,7 @@ static void client_sign(struct signer *signer, const struct sign_request *reques
     bool must_wake;
 
     if (len == 0) {
-        done(ctx, LEAFD_TOO_LARGE, (struct bytes){NULL, 0});
+        done(ctx, LEAFD_TOO_LARGE, (struct bytes){NULL, 0}, 0);
         return;
     }
     pthread_mutex_lock(&traffic->lock);
@@ -67,7 +67,7 @@ static void client_sign(struct signer *signer, const struct sign_request *reques
     pthread_mutex_unlock(&traffic->lock);
 
     if (err)
-        done(ctx, err, (struct bytes){NULL, 0});
+        done(ctx, err, (struct bytes){NULL, 0}, 0);
     if (must_wake)
         sign_traffic_wake(traffic);
     if (link)
@@ -135,6 +135,16 @@ enum leafd_err signer_client_new(struct ca_set *cas, size_t token_count,
     }
     *ret = &client->signer;
     return LEAFD_OK;
+}
+
+void signer_client_on_disowned(struct signer *signer, signer_disowned_fn disowned, void *ctx)
+{
+    struct sign_traffic *traffic = traffic_of(signer);
+
+    pthread_mutex_lock(&traffic->lock);
+    traffic->disowned = disowned;
+    traffic->disowned_ctx = ctx;
+    pthread_mutex_unlock(&traffic->lock);
 }
 
 void signer_client_connect(struct signer *signer, unsigned token, unsigned process, int fd)

@@ -16,6 +16,12 @@ LEAFD_CHECKED enum leafd_err signer_client_new(struct ca_set *cas, size_t token_
                                                enum conf_token_choice choice, size_t max_waiting,
                                                struct signer **ret);
 
+/* A check of a signer has failed: what it has signed in these batches is not to be trusted. On the
+ * client's thread, after the last signer_fn with one of them; the same batch may come twice. */
+typedef void (*signer_disowned_fn)(void *ctx, const uint64_t *batches, size_t count);
+/* Says who is to be told so; before the first signer_client_connect(). */
+void signer_client_on_disowned(struct signer *signer, signer_disowned_fn disowned, void *ctx);
+
 /* The supervisor has started signer number `process` of token `token` and this is our end of the
  * pair; takes the descriptor. What waited on one whose socket ends, or that could not sign, goes to
  * another process if there is one that signs for that CA; else it is called with what came of it,

@@ -10,7 +10,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { REFUSALS_LOGGED = 5 }; /* a second */
+enum {
+    REFUSALS_LOGGED = 5,  /* a second */
+    SETTLE_AFTER_MS = 100 /* a lane without work verifies what it signed last */
+};
 
 /* One thread. */
 struct berth {
@@ -26,7 +29,7 @@ struct signer_crew {
     const struct signer_lane_parts *parts;
     struct signer_queue *queue;
     struct signer_counts *counts;
-    signer_crew_fn failed;
+    const struct signer_crew_events *events;
     void *ctx;
 
     pthread_mutex_t lock;
@@ -63,29 +66,77 @@ static void count(struct signer_counts *counts, const struct sign_job *job, enum
     }
 }
 
+/* Tells of what the lane does not vouch for any more; how many signatures that is. */
+static uint64_t disown(struct signer_crew *crew, struct signer_lane *lane)
+{
+    uint64_t batch, sum = 0;
+    unsigned signatures;
+
+    while (signer_lane_disown(lane, &batch, &signatures)) {
+        sum += signatures;
+        crew->events->disown(crew->ctx, batch);
+    }
+    atomic_fetch_add(&crew->counts->disowned, sum);
+    return sum;
+}
+
+static void log_disowned(uint64_t signatures)
+{
+    if (signatures)
+        log_event(LOG_LEVEL_ERROR, "signatures-disowned",
+                  "count=%llu reason=\"the check that was to vouch for them has failed\"",
+                  (unsigned long long)signatures);
+}
+
+static void sign_one(struct berth *berth, struct signer_lane *lane, struct sign_job *job)
+{
+    struct signer_crew *crew = berth->crew;
+    struct lane_signature signature = {.len = 0};
+    struct why why = {""};
+    enum leafd_err err =
+        signer_lane_sign(lane, job, &berth->seat.signing_since_ms, &signature, &why);
+
+    count(crew->counts, job, err, &why);
+    if (signature.token_failed) {
+        log_disowned(disown(crew, lane));
+        if (!signer_queue_is_lost(crew->queue, &berth->seat))
+            crew->events->failed(crew->ctx, &why);
+        signer_queue_retry(crew->queue, &berth->seat);
+    } else {
+        signer_queue_done(crew->queue, &berth->seat, err,
+                          (struct bytes){signature.octets, signature.len}, signature.batch);
+    }
+}
+
+/* Nothing to do: the time to look at what was given out unverified. */
+static void settle(struct berth *berth, struct signer_lane *lane)
+{
+    struct signer_crew *crew = berth->crew;
+    struct why why = {""};
+
+    if (signer_lane_settle(lane, &why) == LEAFD_OK)
+        return;
+    atomic_fetch_add(&crew->counts->failures, 1);
+    log_disowned(disown(crew, lane));
+    crew->events->failed(crew->ctx, &why);
+}
+
 /* Signs until the queue is not open any more, or this lane is lost. */
 static void work(struct berth *berth, struct signer_lane *lane)
 {
-    struct signer_crew *crew = berth->crew;
+    struct signer_queue *queue = berth->crew->queue;
     struct sign_job *job;
+    bool idle;
 
-    while ((job = signer_queue_take(crew->queue, &berth->seat))) {
-        uint8_t signature[SIGN_SIGNATURE_MAX];
-        size_t len = 0;
-        bool token_failed = false;
-        struct why why = {""};
-        enum leafd_err err = signer_lane_sign(lane, job, &berth->seat.signing_since_ms, signature,
-                                              &len, &token_failed, &why);
+    do {
+        int64_t patience_ms = signer_lane_is_in_doubt(lane) ? SETTLE_AFTER_MS : -1;
 
-        count(crew->counts, job, err, &why);
-        if (token_failed) {
-            if (!signer_queue_is_lost(crew->queue, &berth->seat))
-                crew->failed(crew->ctx, &why);
-            signer_queue_retry(crew->queue, &berth->seat);
-        } else {
-            signer_queue_done(crew->queue, &berth->seat, err, (struct bytes){signature, len});
-        }
-    }
+        job = signer_queue_take(queue, &berth->seat, patience_ms, &idle);
+        if (job)
+            sign_one(berth, lane, job);
+        else if (idle)
+            settle(berth, lane);
+    } while (job || idle);
 }
 
 static void *berth_run(void *arg)
@@ -114,7 +165,8 @@ static void *berth_run(void *arg)
 /* ---- on the keeper's ---- */
 
 enum leafd_err signer_crew_new(const struct signer_lane_parts *parts, struct signer_queue *queue,
-                               struct signer_counts *counts, signer_crew_fn failed, void *ctx,
+                               struct signer_counts *counts,
+                               const struct signer_crew_events *events, void *ctx,
                                struct signer_crew **ret)
 {
     struct signer_crew *crew = calloc(1, sizeof(*crew));
@@ -124,7 +176,7 @@ enum leafd_err signer_crew_new(const struct signer_lane_parts *parts, struct sig
     crew->parts = parts;
     crew->queue = queue;
     crew->counts = counts;
-    crew->failed = failed;
+    crew->events = events;
     crew->ctx = ctx;
     pthread_mutex_init(&crew->lock, NULL);
     cond_init(&crew->changed);
@@ -221,6 +273,26 @@ static bool anyone_works(const struct signer_crew *crew)
     return false;
 }
 
+/* Of lanes that are parked, also when others are not. Without the lock, which comes behind that of
+ * whoever is told. */
+static void settle_parked(struct signer_crew *crew)
+{
+    uint64_t disowned = 0;
+
+    for (unsigned i = 0; i < crew->count; i++) {
+        struct signer_lane *lane;
+
+        pthread_mutex_lock(&crew->lock);
+        lane = crew->berth[i]->at_work ? NULL : crew->berth[i]->lane;
+        pthread_mutex_unlock(&crew->lock);
+        if (!lane || signer_lane_settle(lane, NULL) == LEAFD_OK)
+            continue;
+        atomic_fetch_add(&crew->counts->failures, 1);
+        disowned += disown(crew, lane);
+    }
+    log_disowned(disowned);
+}
+
 bool signer_crew_park(struct signer_crew *crew, int64_t deadline_ms)
 {
     bool parked;
@@ -228,6 +300,9 @@ bool signer_crew_park(struct signer_crew *crew, int64_t deadline_ms)
     pthread_mutex_lock(&crew->lock);
     while (anyone_works(crew) && cond_wait_until(&crew->changed, &crew->lock, deadline_ms))
         ;
+    pthread_mutex_unlock(&crew->lock);
+    settle_parked(crew);
+    pthread_mutex_lock(&crew->lock);
     parked = !anyone_works(crew);
     for (unsigned i = 0; parked && i < crew->count; i++) {
         signer_lane_free(crew->berth[i]->lane);

@@ -49,17 +49,17 @@ void signer_lane_free(struct signer_lane *lane)
 }
 
 static enum leafd_err sign_in_memory(struct signer_lane *lane, const struct ca *ca,
-                                     struct bytes tbs, uint8_t out[static SIGN_SIGNATURE_MAX],
-                                     size_t *ret_len)
+                                     struct bytes tbs, struct lane_signature *ret)
 {
-    size_t len = SIGN_SIGNATURE_MAX;
+    size_t len = sizeof(ret->octets);
 
     if (EVP_DigestSignInit(lane->sign, NULL, EVP_sha256(), NULL, lane->parts->untrusted_key) != 1 ||
-        EVP_DigestSign(lane->sign, out, &len, tbs.data, tbs.len) != 1 ||
+        EVP_DigestSign(lane->sign, ret->octets, &len, tbs.data, tbs.len) != 1 ||
         EVP_DigestVerifyInit(lane->verify, NULL, EVP_sha256(), NULL, ca->public_key) != 1 ||
-        EVP_DigestVerify(lane->verify, out, len, tbs.data, tbs.len) != 1)
+        EVP_DigestVerify(lane->verify, ret->octets, len, tbs.data, tbs.len) != 1)
         return LEAFD_INTERNAL;
-    *ret_len = len;
+    ret->len = len;
+    ret->batch = 0;
     return LEAFD_OK;
 }
 
@@ -76,22 +76,21 @@ static size_t key_index(const struct ca_set *cas, const struct ca *ca)
 /* The token may fail in ways that another session or a new login mends; what it has against this
  * TBSCertificate alone is no reason to look at it. */
 static enum leafd_err sign_in_token(struct signer_lane *lane, size_t index, struct bytes tbs,
-                                    uint8_t out[static SIGN_SIGNATURE_MAX], size_t *ret_len,
-                                    bool *ret_token_failed, struct why *why)
+                                    struct lane_signature *ret, struct why *why)
 {
-    enum leafd_err err =
-        backend_lane_sign(lane->session, index, tbs, out, SIGN_SIGNATURE_MAX, ret_len, why);
+    enum leafd_err err = backend_lane_sign(lane->session, index, tbs, ret->octets,
+                                           sizeof(ret->octets), &ret->len, why);
 
+    ret->batch = backend_lane_batch(lane->session);
     if (err == LEAFD_OK)
         return LEAFD_OK;
-    *ret_token_failed = err != LEAFD_UNSUPPORTED && err != LEAFD_TOO_LARGE;
-    return *ret_token_failed ? LEAFD_AGAIN : LEAFD_INTERNAL;
+    ret->token_failed = err != LEAFD_UNSUPPORTED && err != LEAFD_TOO_LARGE;
+    return ret->token_failed ? LEAFD_AGAIN : LEAFD_INTERNAL;
 }
 
 enum leafd_err signer_lane_sign(struct signer_lane *lane, struct sign_job *job,
-                                _Atomic int64_t *signing_since_ms,
-                                uint8_t out[static SIGN_SIGNATURE_MAX], size_t *ret_len,
-                                bool *ret_token_failed, struct why *why)
+                                _Atomic int64_t *signing_since_ms, struct lane_signature *ret,
+                                struct why *why)
 {
     const struct signer_lane_parts *parts = lane->parts;
     const struct sign_request *request = &job->request;
@@ -99,7 +98,7 @@ enum leafd_err signer_lane_sign(struct signer_lane *lane, struct sign_job *job,
     int64_t now_ms = clock_mono_ms();
     enum leafd_err err;
 
-    *ret_token_failed = false;
+    ret->token_failed = false;
     if (now_ms >= request->deadline_ms)
         return LEAFD_TIMEOUT;
     if (!ca)
@@ -113,10 +112,24 @@ enum leafd_err signer_lane_sign(struct signer_lane *lane, struct sign_job *job,
         atomic_store(&job->checked, true);
     }
     if (ca == parts->cas->untrusted && parts->untrusted_key)
-        return sign_in_memory(lane, ca, request->tbs, out, ret_len);
+        return sign_in_memory(lane, ca, request->tbs, ret);
     atomic_store(signing_since_ms, now_ms);
-    err = sign_in_token(lane, key_index(parts->cas, ca), request->tbs, out, ret_len,
-                        ret_token_failed, why);
+    err = sign_in_token(lane, key_index(parts->cas, ca), request->tbs, ret, why);
     atomic_store(signing_since_ms, 0);
     return err;
+}
+
+bool signer_lane_is_in_doubt(const struct signer_lane *lane)
+{
+    return backend_lane_is_in_doubt(lane->session);
+}
+
+enum leafd_err signer_lane_settle(struct signer_lane *lane, struct why *why)
+{
+    return backend_lane_settle(lane->session, why);
+}
+
+bool signer_lane_disown(struct signer_lane *lane, uint64_t *ret_batch, unsigned *ret_signatures)
+{
+    return backend_lane_disown(lane->session, ret_batch, ret_signatures);
 }

@@ -24,13 +24,25 @@ LEAFD_CHECKED enum leafd_err signer_lane_new(const struct signer_lane_parts *par
                                              struct why *why);
 void signer_lane_free(struct signer_lane *lane); /* NULL is fine */
 
+/* What came of one job. */
+struct lane_signature {
+    uint8_t octets[SIGN_SIGNATURE_MAX];
+    size_t len;
+    uint64_t batch;    /* as backend_lane_batch() */
+    bool token_failed; /* it needs a look */
+};
+
 /* Checks (unless a lane has done so before) and signs `job`; `*signing_since_ms` is set while it is
  * in the module. LEAFD_AGAIN: another generation of that CA is in force, or the token could not
  * sign: nothing was released. LEAFD_REFUSED: a rule is broken, `why` names it. LEAFD_TIMEOUT: the
  * deadline has passed before anything was done. LEAFD_INTERNAL: the token will not sign this one.
- * `*ret_token_failed` tells that the token needs a look, and `why` the reason. */
+ * Of *ret, `token_failed` is always written; then `why` has the reason. */
 LEAFD_CHECKED enum leafd_err signer_lane_sign(struct signer_lane *lane, struct sign_job *job,
                                               _Atomic int64_t *signing_since_ms,
-                                              uint8_t out[static SIGN_SIGNATURE_MAX],
-                                              size_t *ret_len, bool *ret_token_failed,
-                                              struct why *why);
+                                              struct lane_signature *ret, struct why *why);
+
+/* Signatures that nobody has verified: as backend_lane_is_in_doubt, _settle and _disown. */
+bool signer_lane_is_in_doubt(const struct signer_lane *lane);
+LEAFD_CHECKED enum leafd_err signer_lane_settle(struct signer_lane *lane, struct why *why);
+LEAFD_CHECKED bool signer_lane_disown(struct signer_lane *lane, uint64_t *ret_batch,
+                                      unsigned *ret_signatures);

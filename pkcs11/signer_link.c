@@ -45,6 +45,11 @@ uint64_t signer_link_bit(const struct signer_link *link)
     return UINT64_C(1) << (link->token * CONF_PROCESSES_MAX + link->process) % 64;
 }
 
+uint64_t signer_link_batch(const struct signer_link *link, uint64_t batch)
+{
+    return batch ? (uint64_t)link->serial << 48 | batch : 0;
+}
+
 bool signer_link_can_sign(const struct signer_link *link)
 {
     return link->greeted && !link->dead &&
@@ -93,6 +98,9 @@ void signer_link_add_status(const struct signer_link *link, struct signer_status
     status->failures += state->failures;
     status->refusals += state->refusals;
     status->logins += state->logins;
+    status->proofs += state->proofs;
+    status->recoveries += state->recoveries;
+    status->disowned += state->disowned;
     if (signer_link_can_sign(link))
         status->lanes += state->lanes;
     take_better(link, &status->state, status->text, sizeof(status->text));
@@ -106,6 +114,9 @@ void signer_link_add_token_status(const struct signer_link *link, struct signer_
     to->failures += state->failures;
     to->refusals += state->refusals;
     to->logins += state->logins;
+    to->proofs += state->proofs;
+    to->recoveries += state->recoveries;
+    to->disowned += state->disowned;
     to->under_way += link->under_way;
     if (signer_link_can_sign(link))
         to->lanes += state->lanes;

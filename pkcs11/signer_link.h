@@ -28,6 +28,7 @@ struct signer_link {
     int fd;
     unsigned token;   /* which of the configuration's */
     unsigned process; /* the how manieth of that token's */
+    uint16_t serial;  /* another one for each link of a client, for a long time */
     bool was_reset; /* reader only: ECONNRESET was read, what was sent before may still be there */
     /* under that lock: */
     bool greeted; /* `state` was told */
@@ -48,6 +49,8 @@ void signer_link_unref(struct signer_link *link);
 
 /* Its bit among those of all posts, as in sign_entry's `tried`. */
 uint64_t signer_link_bit(const struct signer_link *link);
+/* What the front calls a batch of this process: no other process can name it. 0 stays 0. */
+uint64_t signer_link_batch(const struct signer_link *link, uint64_t batch);
 bool signer_link_can_sign(const struct signer_link *link);
 /* For the CA that the entry names, in its generation? */
 bool signer_link_serves(const struct signer_link *link, const struct sign_entry *entry);

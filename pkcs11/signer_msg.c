@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* The numbers of batches: the front has a use for the bits above. */
+#define BATCH_END (UINT64_C(1) << 48)
+
 /* ---- fields; the first fault sticks, and the caller looks once at the end ---- */
 
 struct msg_writer {
@@ -108,7 +111,7 @@ static bool done(const struct msg_reader *reader)
 
 enum signer_msg_kind signer_msg_kind(struct bytes message)
 {
-    if (message.len == 0 || message.data[0] > SIGNER_MSG_REPLY)
+    if (message.len == 0 || message.data[0] > SIGNER_MSG_DISOWN)
         return SIGNER_MSG_NONE;
     return message.data[0];
 }
@@ -155,6 +158,9 @@ size_t signer_msg_write_state(const struct signer_msg_state *state, uint8_t *out
     put_number(&writer, state->failures, 8);
     put_number(&writer, state->refusals, 8);
     put_number(&writer, state->logins, 8);
+    put_number(&writer, state->proofs, 8);
+    put_number(&writer, state->recoveries, 8);
+    put_number(&writer, state->disowned, 8);
     put_text(&writer, state->text, sizeof(state->text) - 1);
     put_number(&writer, state->ca_count, 1);
     for (size_t i = 0; i < state->ca_count; i++) {
@@ -182,6 +188,9 @@ enum leafd_err signer_msg_read_state(struct bytes message, struct signer_msg_sta
     state.failures = get_number(&reader, 8);
     state.refusals = get_number(&reader, 8);
     state.logins = get_number(&reader, 8);
+    state.proofs = get_number(&reader, 8);
+    state.recoveries = get_number(&reader, 8);
+    state.disowned = get_number(&reader, 8);
     get_text(&reader, state.text, sizeof(state.text));
     number = get_number(&reader, 1);
     if (number > SIGNER_MSG_CAS_MAX)
@@ -260,14 +269,23 @@ static bool is_answer(enum leafd_err err)
     }
 }
 
+static bool is_reply(const struct signer_msg_reply *reply)
+{
+    bool is_good = reply->err == LEAFD_OK;
+
+    return is_answer(reply->err) && is_good == (reply->signature.len > 0) &&
+           reply->batch < BATCH_END && (is_good || !reply->batch);
+}
+
 size_t signer_msg_write_reply(const struct signer_msg_reply *reply, uint8_t *out, size_t size)
 {
     struct msg_writer writer = begin(SIGNER_MSG_REPLY, out, size);
 
-    if (!is_answer(reply->err) || (reply->err == LEAFD_OK) != (reply->signature.len > 0))
+    if (!is_reply(reply))
         return 0;
     put_number(&writer, reply->id, 8);
     put_number(&writer, reply->err, 1);
+    put_number(&writer, reply->batch, 8);
     put_bytes(&writer, reply->signature, SIGN_SIGNATURE_MAX);
     return written(&writer);
 }
@@ -279,10 +297,48 @@ enum leafd_err signer_msg_read_reply(struct bytes message, struct signer_msg_rep
 
     reply.id = get_number(&reader, 8);
     reply.err = (enum leafd_err)get_number(&reader, 1);
+    reply.batch = get_number(&reader, 8);
     reply.signature = get_bytes(&reader, SIGN_SIGNATURE_MAX);
-    if (!done(&reader) || !is_answer(reply.err) ||
-        (reply.err == LEAFD_OK) != (reply.signature.len > 0))
+    if (!done(&reader) || !is_reply(&reply))
         return LEAFD_MALFORMED;
     *ret = reply;
     return LEAFD_OK;
+}
+
+/* ---- disown ---- */
+
+static bool is_batch(uint64_t batch)
+{
+    return batch > 0 && batch < BATCH_END;
+}
+
+size_t signer_msg_write_disown(const struct signer_msg_disown *disown, uint8_t *out, size_t size)
+{
+    struct msg_writer writer = begin(SIGNER_MSG_DISOWN, out, size);
+
+    if (disown->count == 0 || disown->count > SIGNER_MSG_BATCHES_MAX)
+        return 0;
+    put_number(&writer, disown->count, 2);
+    for (size_t i = 0; i < disown->count; i++) {
+        if (!is_batch(disown->batch[i]))
+            return 0;
+        put_number(&writer, disown->batch[i], 8);
+    }
+    return written(&writer);
+}
+
+enum leafd_err signer_msg_read_disown(struct bytes message, struct signer_msg_disown *ret)
+{
+    struct msg_reader reader = open_message(SIGNER_MSG_DISOWN, message);
+    size_t count = get_number(&reader, 2);
+
+    if (count == 0 || count > SIGNER_MSG_BATCHES_MAX)
+        return LEAFD_MALFORMED;
+    ret->count = count;
+    for (size_t i = 0; i < count; i++) {
+        ret->batch[i] = get_number(&reader, 8);
+        if (!is_batch(ret->batch[i]))
+            return LEAFD_MALFORMED;
+    }
+    return done(&reader) ? LEAFD_OK : LEAFD_MALFORMED;
 }

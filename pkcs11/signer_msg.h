@@ -5,7 +5,9 @@
  * the one form its writer makes, and tolerates nothing left over.
  *
  * signer -> front: STATE when the front is connected, on every change, and with new counters once a
- * second while there is work; REPLY for every SIGN. front -> signer: SIGN.
+ * second while there is work; REPLY for every SIGN; DISOWN when unverified signatures that REPLYs
+ * have brought are not to be trusted after all, after the last REPLY with a batch that it names.
+ * front -> signer: SIGN.
  *
  * Threads: no shared state. What is read is borrowed from the message. */
 #pragma once
@@ -13,11 +15,13 @@
 #include "pkcs11/signer.h"
 
 enum {
-    SIGNER_MSG_VERSION = 1,
+    SIGNER_MSG_VERSION = 2,
     SIGNER_MSG_CAS_MAX = 16,
     SIGNER_MSG_CERT_MAX = 4096, /* the untrusted CA's certificate */
     SIGNER_MSG_SIGN_MAX = SIGN_TBS_MAX + SIGN_AUDIT_MAX + 64,
     SIGNER_MSG_REPLY_MAX = SIGN_SIGNATURE_MAX + 64,
+    SIGNER_MSG_BATCHES_MAX = 256,
+    SIGNER_MSG_DISOWN_MAX = 8 * SIGNER_MSG_BATCHES_MAX + 64,
     SIGNER_MSG_STATE_MAX = SIGNER_MSG_CERT_MAX + 1024 /* the largest that a signer sends */
 };
 
@@ -25,7 +29,8 @@ enum signer_msg_kind {
     SIGNER_MSG_NONE = 0, /* no kind that there is */
     SIGNER_MSG_STATE = 1,
     SIGNER_MSG_SIGN,
-    SIGNER_MSG_REPLY
+    SIGNER_MSG_REPLY,
+    SIGNER_MSG_DISOWN
 };
 enum signer_msg_kind signer_msg_kind(struct bytes message);
 
@@ -36,6 +41,9 @@ struct signer_msg_state {
     uint64_t failures;
     uint64_t refusals;
     uint64_t logins;
+    uint64_t proofs;
+    uint64_t recoveries;
+    uint64_t disowned;
     char text[256]; /* printable ASCII; other octets become '?' when written and are refused when
                        read */
     struct signer_msg_ca {
@@ -50,6 +58,12 @@ struct signer_msg_reply {
     uint64_t id;
     enum leafd_err err;     /* one of those that signer_fn names, or LEAFD_INTERNAL */
     struct bytes signature; /* not empty if and only if err is LEAFD_OK */
+    uint64_t batch;         /* below 2^48; 0: verified, or no signature */
+};
+
+struct signer_msg_disown {
+    size_t count; /* at least 1 */
+    uint64_t batch[SIGNER_MSG_BATCHES_MAX];
 };
 
 /* Each writer gives the number of octets written, or 0 when the message is out of its bounds or
@@ -70,3 +84,7 @@ LEAFD_CHECKED enum leafd_err signer_msg_read_sign(struct bytes message, uint64_t
 size_t signer_msg_write_reply(const struct signer_msg_reply *reply, uint8_t *out, size_t size);
 LEAFD_CHECKED enum leafd_err signer_msg_read_reply(struct bytes message,
                                                    struct signer_msg_reply *ret);
+
+size_t signer_msg_write_disown(const struct signer_msg_disown *disown, uint8_t *out, size_t size);
+LEAFD_CHECKED enum leafd_err signer_msg_read_disown(struct bytes message,
+                                                    struct signer_msg_disown *ret);

@@ -48,8 +48,9 @@ struct signer_process {
     pthread_mutex_t lock; /* over everything below */
     enum signer_state state;
     char text[256];
-    bool state_owed; /* some front's socket was full: it is to be told again */
-    uint64_t told;   /* sum of the counters that fronts have heard last */
+    bool state_owed;                 /* some front's socket was full: it is to be told again */
+    struct signer_msg_disown disown; /* what some front has perhaps not heard yet */
+    uint64_t told;                   /* sum of the counters that fronts have heard last */
     struct front_link *front[FRONTS_MAX];
     struct inbox *inbox; /* the reader's alone */
 
@@ -85,7 +86,8 @@ static uint64_t counted(const struct signer_process *process)
     const struct signer_counts *counts = &process->counts;
 
     return atomic_load(&counts->signatures) + atomic_load(&counts->failures) +
-           atomic_load(&counts->refusals);
+           atomic_load(&counts->refusals) + atomic_load(&counts->proofs) +
+           atomic_load(&counts->recoveries) + atomic_load(&counts->disowned);
 }
 
 static void write_state_locked(struct signer_process *process, struct signer_msg_state *state)
@@ -100,6 +102,9 @@ static void write_state_locked(struct signer_process *process, struct signer_msg
         .failures = atomic_load(&counts->failures),
         .refusals = atomic_load(&counts->refusals),
         .logins = atomic_load(&counts->logins),
+        .proofs = atomic_load(&counts->proofs),
+        .recoveries = atomic_load(&counts->recoveries),
+        .disowned = atomic_load(&counts->disowned),
     };
     memcpy(state->text, process->text, sizeof(state->text));
     for (size_t i = 0; i < cas->count; i++)
@@ -108,6 +113,18 @@ static void write_state_locked(struct signer_process *process, struct signer_msg
         add_ca(state, cas->untrusted);
         state->untrusted_der = cas->untrusted->der;
     }
+}
+
+/* Under the lock. False: some front's socket is full. */
+static bool tell_all_locked(struct signer_process *process, struct bytes message)
+{
+    bool all = true;
+
+    for (int i = 0; i < FRONTS_MAX && message.len; i++)
+        if (process->front[i] && !front_link_try_send(process->front[i], message) &&
+            errno == EAGAIN)
+            all = false;
+    return all;
 }
 
 /* Told under the lock, so that states arrive in their order, and before any answer that follows
@@ -121,12 +138,36 @@ static void tell_state_locked(struct signer_process *process)
     process->told = counted(process);
     write_state_locked(process, &state);
     len = signer_msg_write_state(&state, message, sizeof(message));
-    process->state_owed = false;
-    for (int i = 0; i < FRONTS_MAX && len; i++)
-        if (process->front[i] &&
-            !front_link_try_send(process->front[i], (struct bytes){message, len}) &&
-            errno == EAGAIN)
-            process->state_owed = true;
+    process->state_owed = !tell_all_locked(process, (struct bytes){message, len});
+}
+
+/* As states; a front takes the same batch twice. */
+static void tell_disowned_locked(struct signer_process *process)
+{
+    uint8_t message[SIGNER_MSG_DISOWN_MAX];
+    size_t len;
+
+    if (!process->disown.count)
+        return;
+    len = signer_msg_write_disown(&process->disown, message, sizeof(message));
+    if (tell_all_locked(process, (struct bytes){message, len}))
+        process->disown.count = 0;
+}
+
+/* The keeper's, and the lanes'. A front whose socket is full has not had so many replies that more
+ * batches than this one holds could be disowned. */
+static void disown(void *ctx, uint64_t batch)
+{
+    struct signer_process *process = ctx;
+    struct signer_msg_disown *all = &process->disown;
+
+    pthread_mutex_lock(&process->lock);
+    if (all->count == SIGNER_MSG_BATCHES_MAX)
+        memmove(all->batch, all->batch + 1, --all->count * sizeof(all->batch[0]));
+    all->batch[all->count++] = batch;
+    tell_disowned_locked(process);
+    pthread_mutex_unlock(&process->lock);
+    wake_reader(process);
 }
 
 /* The keeper's. */
@@ -231,12 +272,13 @@ static int tell_fronts(struct signer_process *process, int64_t *told_ms)
     int patience_ms = -1;
 
     pthread_mutex_lock(&process->lock);
+    tell_disowned_locked(process);
     if (process->state_owed ||
         (process->told != counted(process) && now_ms >= *told_ms + STATE_MS)) {
         tell_state_locked(process);
         *told_ms = now_ms;
     }
-    if (process->state_owed)
+    if (process->state_owed || process->disown.count)
         patience_ms = RETELL_MS;
     else if (process->told != counted(process) || now_ms < *told_ms + STATE_MS)
         patience_ms = STATE_MS;
@@ -314,7 +356,7 @@ static void watch_me(void *ctx)
     wake_reader(ctx);
 }
 
-static const struct token_keeper_events keeper_events = {set_state, pin_refused, replace_me,
+static const struct token_keeper_events keeper_events = {set_state, pin_refused, replace_me, disown,
                                                          watch_me};
 
 /* What is made once, from the configuration. */

@@ -61,9 +61,10 @@ static void job_free(struct sign_job *job)
     free(job);
 }
 
-void sign_answer(struct front_link *front, uint64_t id, enum leafd_err err, struct bytes signature)
+void sign_answer(struct front_link *front, uint64_t id, enum leafd_err err, struct bytes signature,
+                 uint64_t batch)
 {
-    struct signer_msg_reply reply = {.id = id, .err = err, .signature = signature};
+    struct signer_msg_reply reply = {.id = id, .err = err, .signature = signature, .batch = batch};
     uint8_t message[SIGNER_MSG_REPLY_MAX];
     size_t len = signer_msg_write_reply(&reply, message, sizeof(message));
 
@@ -218,17 +219,17 @@ enum leafd_err signer_queue_add(struct signer_queue *queue, struct front_link *f
     }
     if (id)
         sign_answer(front, id, err == LEAFD_MALFORMED ? LEAFD_REFUSED : err,
-                    (struct bytes){NULL, 0});
+                    (struct bytes){NULL, 0}, 0);
     return err;
 }
 
 /* A request that goes back unsigned may come again, with the same serial. */
 static void answer_job(struct signer_queue *queue, struct sign_job *job, enum leafd_err err,
-                       struct bytes signature)
+                       struct bytes signature, uint64_t batch)
 {
     if (err == LEAFD_AGAIN && atomic_load(&job->checked))
         sign_check_forget(queue->check, job->request.tbs);
-    sign_answer(job->front, job->id, err, signature);
+    sign_answer(job->front, job->id, err, signature, batch);
 }
 
 /* What waits goes back. */
@@ -242,7 +243,7 @@ static void send_back(struct signer_queue *queue, struct sign_job *job)
         mine = claim(job);
         pthread_mutex_unlock(&queue->lock);
         if (mine)
-            answer_job(queue, job, LEAFD_AGAIN, (struct bytes){NULL, 0});
+            answer_job(queue, job, LEAFD_AGAIN, (struct bytes){NULL, 0}, 0);
         pthread_mutex_lock(&queue->lock);
         last = let_go(job);
         pthread_mutex_unlock(&queue->lock);
@@ -316,17 +317,40 @@ static void drop_answered(struct signer_queue *queue)
     }
 }
 
-struct sign_job *signer_queue_take(struct signer_queue *queue, struct sign_seat *seat)
+/* Something to do, or to stop for. */
+static bool is_awaited(const struct signer_queue *queue, const struct sign_seat *seat)
+{
+    return queue->mode != SIGNER_QUEUE_OPEN || seat->lost || queue->first;
+}
+
+/* False: nothing has come. */
+static bool wait_for_work(struct signer_queue *queue, const struct sign_seat *seat,
+                          int64_t patience_ms)
+{
+    int64_t until_ms = patience_ms < 0 ? INT64_MAX : 0;
+    bool in_time = true;
+
+    drop_answered(queue);
+    while (!is_awaited(queue, seat) && in_time) {
+        if (!until_ms)
+            until_ms = clock_mono_ms() + patience_ms;
+        if (until_ms == INT64_MAX)
+            pthread_cond_wait(&queue->changed, &queue->lock);
+        else
+            in_time = cond_wait_until(&queue->changed, &queue->lock, until_ms);
+        drop_answered(queue);
+    }
+    return is_awaited(queue, seat);
+}
+
+struct sign_job *signer_queue_take(struct signer_queue *queue, struct sign_seat *seat,
+                                   int64_t patience_ms, bool *ret_idle)
 {
     struct sign_job *job = NULL;
 
     pthread_mutex_lock(&queue->lock);
-    drop_answered(queue);
-    while (queue->mode == SIGNER_QUEUE_OPEN && !seat->lost && !queue->first) {
-        pthread_cond_wait(&queue->changed, &queue->lock);
-        drop_answered(queue);
-    }
-    if (queue->mode == SIGNER_QUEUE_OPEN && !seat->lost) {
+    *ret_idle = !wait_for_work(queue, seat, patience_ms);
+    if (!*ret_idle && queue->mode == SIGNER_QUEUE_OPEN && !seat->lost) {
         job = take_first(queue);
         job->attempts++;
         seat->job = job;
@@ -338,7 +362,7 @@ struct sign_job *signer_queue_take(struct signer_queue *queue, struct sign_seat 
 }
 
 void signer_queue_done(struct signer_queue *queue, struct sign_seat *seat, enum leafd_err err,
-                       struct bytes signature)
+                       struct bytes signature, uint64_t batch)
 {
     struct sign_job *job;
     bool mine, last;
@@ -348,7 +372,7 @@ void signer_queue_done(struct signer_queue *queue, struct sign_seat *seat, enum 
     mine = claim(job);
     pthread_mutex_unlock(&queue->lock);
     if (mine)
-        answer_job(queue, job, err, signature);
+        answer_job(queue, job, err, signature, batch);
     pthread_mutex_lock(&queue->lock);
     leave_seat(queue, seat);
     last = let_go(job);
@@ -372,7 +396,7 @@ void signer_queue_retry(struct signer_queue *queue, struct sign_seat *seat)
     }
     pthread_mutex_unlock(&queue->lock);
     if (!again)
-        signer_queue_done(queue, seat, LEAFD_AGAIN, (struct bytes){NULL, 0});
+        signer_queue_done(queue, seat, LEAFD_AGAIN, (struct bytes){NULL, 0}, 0);
 }
 
 /* ---- lanes that hang ---- */

@@ -58,7 +58,8 @@ void signer_queue_free(struct signer_queue *queue);
 
 /* Answers a request, whatever it was: an error that no front is told by its name is said as
  * LEAFD_INTERNAL. */
-void sign_answer(struct front_link *front, uint64_t id, enum leafd_err err, struct bytes signature);
+void sign_answer(struct front_link *front, uint64_t id, enum leafd_err err, struct bytes signature,
+                 uint64_t batch);
 
 /* Reads a SIGN message and puts it in line, or answers at once what cannot be. LEAFD_MALFORMED: it
  * is no message that a front sends. */
@@ -72,12 +73,14 @@ enum signer_queue_mode signer_queue_mode(struct signer_queue *queue);
 /* Nothing waits and no lane that is not lost has anything in hand. */
 bool signer_queue_idle(struct signer_queue *queue);
 
-/* The next request for the lane at `seat`; waits for it. NULL: the queue is not open any more, or
- * the seat is lost. It is given back with _done or _retry. */
-struct sign_job *signer_queue_take(struct signer_queue *queue, struct sign_seat *seat);
-/* Answers it, unless somebody has. */
+/* The next request for the lane at `seat`; waits for it, up to `patience_ms` if that is not below
+ * 0. NULL: the queue is not open any more, or the seat is lost, or (*ret_idle) there was none so
+ * long. It is given back with _done or _retry. */
+struct sign_job *signer_queue_take(struct signer_queue *queue, struct sign_seat *seat,
+                                   int64_t patience_ms, bool *ret_idle);
+/* Answers it, unless somebody has; `batch` as in the reply. */
 void signer_queue_done(struct signer_queue *queue, struct sign_seat *seat, enum leafd_err err,
-                       struct bytes signature);
+                       struct bytes signature, uint64_t batch);
 /* The token could not sign it: first in line again; LEAFD_AGAIN to the front once that has been
  * tried too often, or when the queue is shut. */
 void signer_queue_retry(struct signer_queue *queue, struct sign_seat *seat);

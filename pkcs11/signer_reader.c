@@ -114,7 +114,32 @@ static bool take_reply(struct sign_traffic *traffic, struct signer_link *link, s
 
     if (signer_msg_read_reply(message, &reply))
         return false;
+    reply.batch = signer_link_batch(link, reply.batch);
+    if (reply.batch && recent_numbers_has(&traffic->disowned_batches, reply.batch))
+        reply = (struct signer_msg_reply){.id = reply.id, .err = LEAFD_AGAIN};
     sign_traffic_answered(traffic, link, &reply, callbacks);
+    return true;
+}
+
+/* What is disowned comes behind the replies that it concerns, and is read before them. */
+static bool take_disowned(struct sign_traffic *traffic, const struct signer_link *link,
+                          const struct signer_inbox *inbox)
+{
+    for (size_t i = 0; i < inbox->count; i++) {
+        struct bytes message = signer_inbox_message(inbox, i);
+        struct signer_msg_disown disown;
+
+        if (signer_msg_kind(message) != SIGNER_MSG_DISOWN)
+            continue;
+        if (signer_msg_read_disown(message, &disown))
+            return false;
+        for (size_t n = 0; n < disown.count; n++) {
+            disown.batch[n] = signer_link_batch(link, disown.batch[n]);
+            recent_numbers_add(&traffic->disowned_batches, disown.batch[n]);
+        }
+        if (traffic->disowned)
+            traffic->disowned(traffic->disowned_ctx, disown.batch, disown.count);
+    }
     return true;
 }
 
@@ -123,7 +148,7 @@ static bool take_messages(struct sign_traffic *traffic, struct signer_link *link
                           const struct signer_inbox *inbox)
 {
     struct sign_callbacks callbacks = {.count = 0};
-    bool good = true;
+    bool good = take_disowned(traffic, link, inbox);
 
     for (size_t i = 0; good && i < inbox->count;) {
         pthread_mutex_lock(&traffic->lock);
@@ -132,7 +157,8 @@ static bool take_messages(struct sign_traffic *traffic, struct signer_link *link
 
             if (signer_msg_kind(message) == SIGNER_MSG_STATE)
                 break;
-            good = message.len > 0 && take_reply(traffic, link, message, &callbacks);
+            if (signer_msg_kind(message) != SIGNER_MSG_DISOWN)
+                good = message.len > 0 && take_reply(traffic, link, message, &callbacks);
         }
         pthread_mutex_unlock(&traffic->lock);
         sign_callbacks_run(&callbacks);

@@ -83,6 +83,7 @@ bool signer_roster_add(struct signer_roster *roster, struct signer_link *link)
         if (signer_link_bit(roster->link[i]) == bit)
             roster->link[i]->retired = true;
     roster->link[roster->link_count++] = link;
+    link->serial = ++roster->serials;
     roster->past[link->token].restarts += roster->seen_mask & bit ? 1 : 0;
     roster->seen_mask |= bit;
     signer_choice_renew(&roster->choice, link->token);
@@ -96,6 +97,9 @@ void signer_roster_remove(struct signer_roster *roster, struct signer_link *link
     gone->signatures += link->state.signatures;
     gone->failures += link->state.failures;
     gone->refusals += link->state.refusals;
+    gone->proofs += link->state.proofs;
+    gone->recoveries += link->state.recoveries;
+    gone->disowned += link->state.disowned;
     for (size_t i = 0; i < roster->link_count; i++)
         if (roster->link[i] == link)
             roster->link[i] = roster->link[--roster->link_count];
@@ -146,6 +150,9 @@ static void token_status(const struct signer_roster *roster, unsigned token,
         .signatures = past->gone.signatures,
         .failures = past->gone.failures,
         .refusals = past->gone.refusals,
+        .proofs = past->gone.proofs,
+        .recoveries = past->gone.recoveries,
+        .disowned = past->gone.disowned,
         .restarts = past->restarts,
         .latency_us = (uint64_t)known->latency_us,
         .text = "no signer process is connected",
@@ -172,6 +179,9 @@ void signer_roster_status(const struct signer_roster *roster, struct signer_stat
         ret->signatures += roster->past[i].gone.signatures;
         ret->failures += roster->past[i].gone.failures;
         ret->refusals += roster->past[i].gone.refusals;
+        ret->proofs += roster->past[i].gone.proofs;
+        ret->recoveries += roster->past[i].gone.recoveries;
+        ret->disowned += roster->past[i].gone.disowned;
         ret->restarts += roster->past[i].restarts;
         token_status(roster, i, &ret->token[i]);
     }

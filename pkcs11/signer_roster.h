@@ -21,6 +21,7 @@ struct signer_roster {
     struct signer_link *link[SIGNER_LINKS_MAX];
     size_t link_count;
     uint64_t seen_mask; /* posts whose process was connected before */
+    uint16_t serials;   /* given to links until now */
     struct signer_choice choice;
     size_t token_count;
     struct signer_past {

@@ -103,6 +103,7 @@ static void say_ready(struct token_keeper *keeper, bool all)
 {
     const char *text = all ? "" : "the token gives fewer sessions than it offers";
 
+    atomic_fetch_add(&keeper->counts->recoveries, keeper->was_ready);
     keeper->open = true;
     keeper->was_ready = true;
     keeper->failures = 0;
@@ -330,7 +331,7 @@ static enum leafd_err look_closer(struct token_keeper *keeper, struct why *why)
         return backend_check(keeper->backend, why);
     backend_keep_alive(keeper->backend);
     err = backend_prove(keeper->backend, why);
-    atomic_fetch_add(&keeper->counts->proofs, err == LEAFD_OK);
+    atomic_fetch_add(err == LEAFD_OK ? &keeper->counts->proofs : &keeper->counts->failures, 1);
     keeper->proof_due_ms = clock_mono_ms() + keeper->token->health_ms;
     return err;
 }
@@ -405,6 +406,15 @@ static void lane_failed(void *ctx, const struct why *why)
     if (signer_queue_pause(keeper->queue))
         wake_keeper(keeper, why);
 }
+
+static void lane_disowns(void *ctx, uint64_t batch)
+{
+    struct token_keeper *keeper = ctx;
+
+    keeper->events->disown(keeper->ctx, batch);
+}
+
+static const struct signer_crew_events crew_events = {lane_failed, lane_disowns};
 
 /* ---- calls that do not return ---- */
 
@@ -490,7 +500,7 @@ enum leafd_err token_keeper_new(const struct conf *conf, size_t token, const str
     cond_init(&keeper->changed);
     err = backend_new(conf, token, cas, pin, &keeper->backend, why);
     if (err == LEAFD_OK)
-        err = signer_crew_new(parts, queue, counts, lane_failed, keeper, &keeper->crew);
+        err = signer_crew_new(parts, queue, counts, &crew_events, keeper, &keeper->crew);
     if (err == LEAFD_OK)
         *ret = keeper;
     else

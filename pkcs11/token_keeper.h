@@ -22,6 +22,8 @@ struct token_keeper_events {
     /* It cannot mend itself: another process is to take over; with `at_once` this one has to end
      * first, since the token has no session for two. */
     void (*replace_me)(void *ctx, bool at_once);
+    /* Unverified signatures of this batch are not to be trusted; also on a lane's thread. */
+    void (*disown)(void *ctx, uint64_t batch);
     /* It calls into the module: token_keeper_watch() is to look whether it comes back. */
     void (*watch_me)(void *ctx);
 };

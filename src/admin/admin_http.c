@@ -169,6 +169,21 @@ static uint64_t token_failures(const struct signer_token_status *token)
     return token->failures;
 }
 
+static uint64_t token_proofs(const struct signer_token_status *token)
+{
+    return token->proofs;
+}
+
+static uint64_t token_recoveries(const struct signer_token_status *token)
+{
+    return token->recoveries;
+}
+
+static uint64_t token_disowned(const struct signer_token_status *token)
+{
+    return token->disowned;
+}
+
 static uint64_t token_restarts(const struct signer_token_status *token)
 {
     return token->restarts;
@@ -190,6 +205,13 @@ static void write_tokens(const struct signer_status *signer, FILE *out)
          "1 while a token is left out, but for a request now and then.", token_is_ejected},
         {"leafd_token_signatures_total", "counter", "Signatures of a token.", token_signatures},
         {"leafd_token_failures_total", "counter", "Signatures that failed.", token_failures},
+        {"leafd_token_proofs_total", "counter", "Challenges that an idle token has signed.",
+         token_proofs},
+        {"leafd_token_recoveries_total", "counter",
+         "How often a token that had failed was ready again.", token_recoveries},
+        {"leafd_token_disowned_total", "counter",
+         "Signatures given out unverified and not trusted any more, since a later one was wrong.",
+         token_disowned},
         {"leafd_token_restarts_total", "counter",
          "Signer processes that came after a token's first ones.", token_restarts},
     };

@@ -40,6 +40,9 @@ static void write_signer(const struct admin_state *state, struct json *json)
     json_uint(json, "failures", signer.failures);
     json_uint(json, "refusals", signer.refusals);
     json_uint(json, "logins", signer.logins);
+    json_uint(json, "proofs", signer.proofs);
+    json_uint(json, "recoveries", signer.recoveries);
+    json_uint(json, "disowned", signer.disowned);
     json_uint(json, "restarts", signer.restarts);
     json_uint(json, "waiting", signer.waiting);
     json_object_end(json);
@@ -66,6 +69,9 @@ static void write_tokens(const struct admin_state *state, struct json *json)
         json_uint(json, "failures", token->failures);
         json_uint(json, "refusals", token->refusals);
         json_uint(json, "logins", token->logins);
+        json_uint(json, "proofs", token->proofs);
+        json_uint(json, "recoveries", token->recoveries);
+        json_uint(json, "disowned", token->disowned);
         json_uint(json, "restarts", token->restarts);
         json_object_end(json);
     }

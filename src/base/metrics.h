@@ -41,6 +41,8 @@
     X(VERDICT_MINIMAL, "leafd_verdicts_total", "verdict=\"minimal\"", "")                          \
     X(VERDICT_UNREADABLE, "leafd_verdicts_total", "verdict=\"unreadable\"", "")                    \
     X(CACHE_EVICTED, "leafd_cache_evictions_total", "", "Leaves dropped from the cache for room.") \
+    X(CACHE_DISOWNED, "leafd_cache_disowned_total", "",                                            \
+      "Leaves dropped from the cache because a check of their signer has failed.")                 \
     X(KEYS_MADE_EC, "leafd_keys_made_total", "type=\"ec\"", "Leaf keys made.")                     \
     X(KEYS_MADE_EDDSA, "leafd_keys_made_total", "type=\"eddsa\"", "")                              \
     X(KEYS_MADE_RSA, "leafd_keys_made_total", "type=\"rsa\"", "")                                  \

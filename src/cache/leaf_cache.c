@@ -6,8 +6,10 @@
 
 #include "base/keyed_hash.h"
 #include "base/metrics.h"
+#include "base/recent_numbers.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +42,9 @@ struct leaf_cache {
     size_t shard_count; /* a power of two */
     size_t shard_bytes; /* what one shard may hold */
     struct shard shard[SHARDS_MAX];
+    atomic_bool has_disowned; /* there is something to look up under the lock */
+    pthread_mutex_t disowned_lock;
+    struct recent_numbers disowned; /* batches */
 };
 
 enum leafd_err leaf_cache_new(size_t max_bytes, struct leaf_cache **ret)
@@ -49,6 +54,7 @@ enum leafd_err leaf_cache_new(size_t max_bytes, struct leaf_cache **ret)
 
     if (!cache)
         goto out;
+    pthread_mutex_init(&cache->disowned_lock, NULL);
     err = hash_secret_init(&cache->secret);
     if (err)
         goto out;
@@ -211,6 +217,19 @@ struct issued *leaf_cache_get(struct leaf_cache *cache, const uint8_t key[static
     return issued;
 }
 
+/* Under the shard's lock. What is disowned while we look is swept out of the shard afterwards. */
+static bool is_disowned(struct leaf_cache *cache, uint64_t batch)
+{
+    bool disowned;
+
+    if (!batch || !atomic_load_explicit(&cache->has_disowned, memory_order_acquire))
+        return false;
+    pthread_mutex_lock(&cache->disowned_lock);
+    disowned = recent_numbers_has(&cache->disowned, batch);
+    pthread_mutex_unlock(&cache->disowned_lock);
+    return disowned;
+}
+
 void leaf_cache_put(struct leaf_cache *cache, const uint8_t key[static 32], struct issued *issued)
 {
     uint64_t hash = hash_of(cache, key);
@@ -227,6 +246,11 @@ void leaf_cache_put(struct leaf_cache *cache, const uint8_t key[static 32], stru
     *entry = (struct entry){.issued = issued_ref(issued), .hash = hash, .bytes = bytes};
     memcpy(entry->key, key, KEY_LEN);
     pthread_mutex_lock(&shard->lock);
+    if (is_disowned(cache, issued->batch)) {
+        pthread_mutex_unlock(&shard->lock);
+        release(entry);
+        return;
+    }
     link = find(shard, hash, key);
     if (*link)
         detach(shard, link, &replaced);
@@ -244,6 +268,46 @@ void leaf_cache_put(struct leaf_cache *cache, const uint8_t key[static 32], stru
     release(replaced);
     if (dropped)
         metrics_add(METRIC_CACHE_EVICTED, release(dropped));
+}
+
+static void detach_batches(struct shard *shard, const struct recent_numbers *batches,
+                           struct entry **out)
+{
+    struct entry *entry = shard->oldest;
+
+    while (entry) {
+        struct entry *newer = entry->newer;
+
+        if (entry->issued->batch && recent_numbers_has(batches, entry->issued->batch))
+            detach(shard, find(shard, entry->hash, entry->key), out);
+        entry = newer;
+    }
+}
+
+/* First nothing more comes in, then what is in goes out. */
+size_t leaf_cache_disown(struct leaf_cache *cache, const uint64_t *batches, size_t count)
+{
+    struct recent_numbers wanted = {.count = 0};
+    size_t dropped = 0;
+
+    pthread_mutex_lock(&cache->disowned_lock);
+    for (size_t i = 0; i < count; i++) {
+        recent_numbers_add(&wanted, batches[i]);
+        recent_numbers_add(&cache->disowned, batches[i]);
+    }
+    pthread_mutex_unlock(&cache->disowned_lock);
+    atomic_store(&cache->has_disowned, true);
+    for (size_t i = 0; i < cache->shard_count; i++) {
+        struct shard *shard = &cache->shard[i];
+        struct entry *gone = NULL;
+
+        pthread_mutex_lock(&shard->lock);
+        detach_batches(shard, &wanted, &gone);
+        pthread_mutex_unlock(&shard->lock);
+        dropped += release(gone);
+    }
+    metrics_add(METRIC_CACHE_DISOWNED, dropped);
+    return dropped;
 }
 
 size_t leaf_cache_flush(struct leaf_cache *cache)
@@ -294,5 +358,6 @@ void leaf_cache_free(struct leaf_cache *cache)
         free(shard->buckets);
         pthread_mutex_destroy(&shard->lock);
     }
+    pthread_mutex_destroy(&cache->disowned_lock);
     free(cache);
 }

@@ -141,8 +141,8 @@ static size_t index_of(const struct ctl_json *json, const struct ctl_json_value 
 
 static void print_signer(const struct ctl_json *json)
 {
-    static const char *const rows[] = {"lanes",    "waiting", "signatures", "failures",
-                                       "refusals", "logins",  "restarts"};
+    static const char *const rows[] = {"lanes",  "waiting", "signatures", "failures", "refusals",
+                                       "logins", "proofs",  "recoveries", "disowned", "restarts"};
     const struct ctl_json_value *signer = ctl_json_get(json, 0, "signer");
 
     if (!signer)
@@ -179,13 +179,15 @@ static void print_tokens(const struct ctl_json *json)
         snprintf(name, sizeof(name), "Token %" PRIu64, number_of(ctl_json_get(json, i, "token")));
         snprintf(text, sizeof(text),
                  "%.*s%s; lanes %" PRIu64 ", under way %" PRIu64 ", signatures %" PRIu64
-                 ", failures %" PRIu64 ", restarts %" PRIu64 ", %" PRIu64 " us",
+                 ", failures %" PRIu64 ", recoveries %" PRIu64 ", restarts %" PRIu64 ", %" PRIu64
+                 " us",
                  (int)state->text.len, (const char *)state->text.data,
                  ejected && bytes_equal(ejected->text, bytes_of("true")) ? ", left out" : "",
                  number_of(ctl_json_get(json, i, "lanes")),
                  number_of(ctl_json_get(json, i, "under_way")),
                  number_of(ctl_json_get(json, i, "signatures")),
                  number_of(ctl_json_get(json, i, "failures")),
+                 number_of(ctl_json_get(json, i, "recoveries")),
                  number_of(ctl_json_get(json, i, "restarts")),
                  number_of(ctl_json_get(json, i, "latency_us")));
         ctl_print_row(name, text);

@@ -15,8 +15,9 @@ struct issued {
     const struct ca *ca;  /* owned reference: its chain is sent behind the leaf */
     int64_t not_after;    /* wall clock */
     int64_t usable_until; /* wall clock */
-    bool is_stand_in;     /* its key is smaller than planned, for want of one: kept for a few seconds
-                             by us and by who asks, since the right one is being made */
+    uint64_t batch;       /* its signature's, as signer_fn has it */
+    bool is_stand_in; /* its key is smaller than planned, for want of one: kept for a few seconds
+                         by us and by who asks, since the right one is being made */
 };
 
 enum { ISSUED_STAND_IN_SEC = 5 };

@@ -77,7 +77,7 @@ static int64_t usable_until(const struct plan *plan, bool is_stand_in)
 
 /* Not inlined, as write_tbs(): a signer may answer at once, eight times, one in the other. */
 __attribute__((noinline)) static enum leafd_err
-assemble(const struct issue *issue, struct bytes signature, struct issued **ret)
+assemble(const struct issue *issue, struct bytes signature, uint64_t batch, struct issued **ret)
 {
     const struct plan *plan = issue->plan;
     uint8_t room[LEAF_DER_MAX + SIGN_SIGNATURE_MAX];
@@ -92,6 +92,7 @@ assemble(const struct issue *issue, struct bytes signature, struct issued **ret)
     if (err)
         return err;
     issued->is_stand_in = is_stand_in;
+    issued->batch = batch;
     if (issued->pem.len + issued->key->private_der.len + plan->ca->chain_pem.len + REPLY_FIXED >
         WIRE_DATAGRAM_MAX) {
         issued_unref(issued);
@@ -130,14 +131,14 @@ static void try_again(struct issue *issue)
     }
 }
 
-static void on_signature(void *ctx, enum leafd_err err, struct bytes signature)
+static void on_signature(void *ctx, enum leafd_err err, struct bytes signature, uint64_t batch)
 {
     static struct log_limit limit;
     struct issue *issue = ctx;
     struct issued *issued = NULL;
 
     if (!err) {
-        err = assemble(issue, signature, &issued);
+        err = assemble(issue, signature, batch, &issued);
         finish(issue, err, issued);
         return;
     }

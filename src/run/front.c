@@ -6,6 +6,7 @@
 #include "admin/admin_http.h"
 #include "admin/control.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "pkcs11/signer_client.h"
 #include "serve/udp_listener.h"
 
@@ -50,6 +51,14 @@ static int take(int *fd)
     return taken;
 }
 
+static void forget_disowned(void *ctx, const uint64_t *batches, size_t count)
+{
+    size_t dropped = leaf_cache_disown(ctx, batches, count);
+
+    if (dropped)
+        log_event(LOG_LEVEL_WARNING, "leaves-disowned", "dropped=%zu", dropped);
+}
+
 static enum leafd_err front_start(struct front *front, struct role_start *start, struct why *why)
 {
     const struct conf *conf = start->conf;
@@ -69,6 +78,7 @@ static enum leafd_err front_start(struct front *front, struct role_start *start,
     err = leaf_cache_new((size_t)conf->cache_max_bytes, &front->cache);
     if (err != LEAFD_OK)
         return err;
+    signer_client_on_disowned(front->signer, forget_disowned, front->cache);
     err = policy_new(conf, &front->policy);
     if (err == LEAFD_CONFIG)
         return fail(why, err, "policy.deny: an entry is neither a domain nor a network");
@@ -142,12 +152,12 @@ static void front_stop(struct front *front)
         packet_path_free(front->path, now + STOP_ANSWERING_MS);
     udp_listener_free(front->listener);
     policy_free(front->policy);
-    leaf_cache_free(front->cache);
     if (front->issuer)
         issuer_free(front->issuer);
     if (front->keys)
         key_pool_free(front->keys);
     signer_free(front->signer);
+    leaf_cache_free(front->cache); /* the signer's thread drops leaves from it */
 }
 
 static void front_serve(struct front *front, const struct role_start *start)

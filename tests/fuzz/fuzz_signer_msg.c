@@ -127,7 +127,21 @@ static void try_reply(struct bytes input)
     if (signer_msg_read_reply(input, &reply))
         return;
     must((reply.err == LEAFD_OK) == (reply.signature.len > 0));
+    must(reply.batch >> 48 == 0 && (reply.err == LEAFD_OK || !reply.batch));
     must_equal(input, written, signer_msg_write_reply(&reply, written, sizeof(written)));
+}
+
+static void try_disown(struct bytes input)
+{
+    uint8_t written[SIGNER_MSG_DISOWN_MAX];
+    struct signer_msg_disown disown;
+
+    if (signer_msg_read_disown(input, &disown))
+        return;
+    must(disown.count > 0 && disown.count <= SIGNER_MSG_BATCHES_MAX);
+    for (size_t i = 0; i < disown.count; i++)
+        must(disown.batch[i] != 0 && disown.batch[i] >> 48 == 0);
+    must_equal(input, written, signer_msg_write_disown(&disown, written, sizeof(written)));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -137,5 +151,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_sign(input);
     try_state(input);
     try_reply(input);
+    try_disown(input);
     return 0;
 }

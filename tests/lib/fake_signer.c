@@ -235,7 +235,7 @@ static void *work(void *arg)
             else
                 fake->signatures++;
             pthread_mutex_unlock(&fake->lock);
-            job->done(job->ctx, err, (struct bytes){signature, err ? 0 : len});
+            job->done(job->ctx, err, (struct bytes){signature, err ? 0 : len}, 0);
             free((void *)job->tbs.data);
             free(job);
             pthread_mutex_lock(&fake->lock);

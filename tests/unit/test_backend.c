@@ -8,6 +8,7 @@
 #include "pkcs11/ca_request.h"
 #include "pkcs11/pin.h"
 #include "pkcs11/token_probe.h"
+#include "pkcs11/verify_rule.h"
 #include "policy/ca_files.h"
 #include "tests/lib/unit.h"
 
@@ -1141,6 +1142,125 @@ static void test_wrong_signature_is_not_released(void **state)
     }
 }
 
+/* ---- what is not verified at once ---- */
+
+static void must_sign_in_batch(struct fixture *fixture, struct backend_lane *lane, uint64_t batch)
+{
+    assert_int_equal(sign(lane, 0, all.ca[KEY_P256], &fixture->why), LEAFD_OK);
+    assert_int_equal(backend_lane_batch(lane), batch);
+    assert_int_equal(backend_lane_is_in_doubt(lane), batch != 0);
+}
+
+static void must_disown(struct backend_lane *lane, uint64_t batch, unsigned signatures)
+{
+    uint64_t disowned;
+    unsigned count;
+
+    assert_true(backend_lane_disown(lane, &disowned, &count));
+    assert_int_equal(disowned, batch);
+    assert_int_equal(count, signatures);
+    assert_false(backend_lane_disown(lane, &disowned, &count));
+    assert_false(backend_lane_is_in_doubt(lane));
+}
+
+static void test_unverified(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backend_lane *lane, *other;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    lane = lane_of(fixture);
+    for (int i = 0; i < VERIFY_FIRST; i++)
+        must_sign_in_batch(fixture, lane, 0);
+    for (int i = 1; i < VERIFY_EACH; i++)
+        must_sign_in_batch(fixture, lane, 1);
+    must_sign_in_batch(fixture, lane, 0); /* which vouches for those before */
+
+    must_sign_in_batch(fixture, lane, 2);
+    assert_int_equal(backend_lane_settle(lane, &fixture->why), LEAFD_OK);
+    assert_false(backend_lane_is_in_doubt(lane));
+    must_sign_in_batch(fixture, lane, 3);
+
+    other = lane_of(fixture); /* has its own */
+    for (int i = 0; i < VERIFY_FIRST; i++)
+        must_sign_in_batch(fixture, other, 0);
+    must_sign_in_batch(fixture, other, 4);
+
+    simple(fixture, KEY_P256, "corrupt = 1");
+    assert_int_equal(sign(lane, 0, all.ca[KEY_P256], &fixture->why), LEAFD_MALFORMED);
+    assert_int_equal(backend_lane_batch(lane), 3);
+    assert_int_equal(backend_lane_settle(lane, &fixture->why), LEAFD_INTERNAL);
+    must_disown(lane, 3, 2);
+    assert_int_equal(backend_lane_settle(other, &fixture->why), LEAFD_OK);
+    backend_lane_close(other);
+    backend_lane_close(lane);
+}
+
+static void test_wrong_ones_are_found_in_time(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backend_lane *lane;
+    unsigned wrong = 0;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    lane = lane_of(fixture);
+    for (int i = 0; i < VERIFY_FIRST; i++)
+        must_sign_in_batch(fixture, lane, 0);
+    simple(fixture, KEY_P256, "corrupt = 100");
+    while (sign(lane, 0, all.ca[KEY_P256], &fixture->why) == LEAFD_MALFORMED)
+        wrong++;
+    assert_int_equal(wrong, VERIFY_EACH - 1);
+    assert_non_null(strstr(fixture->why.text, "does not verify"));
+    must_disown(lane, 1, wrong);
+    backend_lane_close(lane);
+}
+
+static void test_a_new_session_is_verified(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backend_lane *lane;
+
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    lane = lane_of(fixture);
+    for (int i = 0; i < VERIFY_FIRST; i++)
+        must_sign_in_batch(fixture, lane, 0);
+    must_sign_in_batch(fixture, lane, 1);
+    simple(fixture, KEY_P256, "fail.C_Sign = CKR_DEVICE_ERROR 1");
+    for (int i = 0; i < VERIFY_FIRST; i++)
+        must_sign_in_batch(fixture, lane, 0);
+    must_sign_in_batch(fixture, lane, 2);
+    backend_lane_close(lane);
+}
+
+static void test_all_are_verified(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backend_lane *lane;
+
+    fixture->conf.token[0].verify = CONF_VERIFY_ALWAYS;
+    simple(fixture, KEY_P256, "");
+    must_open(fixture);
+    lane = lane_of(fixture);
+    for (int i = 0; i < 2 * (VERIFY_FIRST + VERIFY_EACH); i++)
+        must_sign_in_batch(fixture, lane, 0);
+    backend_lane_close(lane);
+    backend_close(fixture->backend);
+    fixture->backend = NULL;
+
+    fixture->conf.token[0].verify = CONF_VERIFY_AUTO;
+    simple(fixture, KEY_RSA, "");
+    must_open(fixture);
+    lane = lane_of(fixture);
+    for (int i = 0; i < VERIFY_FIRST + VERIFY_EACH; i++) {
+        assert_int_equal(sign(lane, 0, all.ca[KEY_RSA], &fixture->why), LEAFD_OK);
+        assert_int_equal(backend_lane_batch(lane), 0);
+    }
+    backend_lane_close(lane);
+}
+
 /* ---- what only the fake module can do ---- */
 
 static void test_renumbered_slots(void **state)
@@ -1747,6 +1867,10 @@ int main(void)
         TEST(test_module_that_cannot_lock),
         TEST(test_text_for_c_initialize),
         TEST(test_wrong_signature_is_not_released),
+        TEST(test_unverified),
+        TEST(test_wrong_ones_are_found_in_time),
+        TEST(test_a_new_session_is_verified),
+        TEST(test_all_are_verified),
         TEST(test_renumbered_slots),
         TEST(test_handle_of_another_key),
         TEST(test_hanging_call),

@@ -6,6 +6,7 @@
 #include "base/job_queue.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/recent_numbers.h"
 #include "base/secret.h"
 #include "tests/lib/unit.h"
 
@@ -316,6 +317,20 @@ static void levels_have_words(void **state)
     assert_int_equal(level, LOG_LEVEL_DEBUG);
 }
 
+static void numbers_are_forgotten_in_their_order(void **state)
+{
+    struct recent_numbers recent = {.count = 0};
+
+    (void)state;
+    assert_false(recent_numbers_has(&recent, 0));
+    for (uint64_t i = 1; i <= RECENT_NUMBERS_MAX + 10; i++)
+        recent_numbers_add(&recent, i << 40);
+    assert_false(recent_numbers_has(&recent, UINT64_C(10) << 40));
+    assert_true(recent_numbers_has(&recent, UINT64_C(11) << 40));
+    assert_true(recent_numbers_has(&recent, (uint64_t)(RECENT_NUMBERS_MAX + 10) << 40));
+    assert_false(recent_numbers_has(&recent, 11));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +349,7 @@ int main(void)
         cmocka_unit_test(nothing_is_lost_between_threads),
         cmocka_unit_test(a_log_line_is_one_line),
         cmocka_unit_test(levels_have_words),
+        cmocka_unit_test(numbers_are_forgotten_in_their_order),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -214,7 +214,75 @@ static void test_hits_survive(void **state)
     leaf_cache_free(cache);
 }
 
+static void put_of_batch(struct leaf_cache *cache, unsigned number, uint64_t batch)
+{
+    struct issued *issued = make_issued(500, LATER);
+    uint8_t key[32];
+
+    issued->batch = batch;
+    make_key(key, number);
+    leaf_cache_put(cache, key, issued);
+    issued_unref(issued);
+}
+
+static void test_disown(void **state)
+{
+    struct leaf_cache *cache = make_cache(16 << 20); /* several shards */
+    uint64_t disowned[] = {7, UINT64_C(1) << 48 | 7};
+    uint64_t dropped = metrics_read(METRIC_CACHE_DISOWNED);
+
+    (void)state;
+    for (unsigned i = 0; i < 300; i++)
+        put_of_batch(cache, i, i % 3 ? i % 3 + 6 : 0); /* 0: verified, else 7 or 8 */
+    put_of_batch(cache, 300, disowned[1]);
+    assert_int_equal(leaf_cache_disown(cache, disowned, 2), 101);
+    for (unsigned i = 0; i < 300; i++)
+        assert_int_equal(has(cache, i, NOW), i % 3 != 1);
+    assert_false(has(cache, 300, NOW));
+    assert_int_equal(entries_of(cache), 200);
+    assert_int_equal(metrics_read(METRIC_CACHE_DISOWNED) - dropped, 101);
+
+    put_of_batch(cache, 1, 7); /* comes too late */
+    assert_false(has(cache, 1, NOW));
+    put_of_batch(cache, 3, 7); /* nor does it take another's place */
+    assert_true(has(cache, 3, NOW));
+    put_of_batch(cache, 1, 9); /* signed anew */
+    assert_true(has(cache, 1, NOW));
+    assert_int_equal(leaf_cache_disown(cache, disowned, 2), 0); /* told twice */
+    leaf_cache_free(cache);
+    assert_int_equal(leaf_key->refs, 1);
+}
+
 enum { THREADS = 4, ROUNDS = 20000 };
+
+enum { BATCHES = 64, EACH = 64 };
+
+static void *put_batches(void *arg)
+{
+    struct leaf_cache *cache = arg;
+
+    for (unsigned i = 0; i < BATCHES * EACH; i++)
+        put_of_batch(cache, i, 1 + i / EACH);
+    return NULL;
+}
+
+/* Nothing of a batch is left, whenever it is disowned. */
+static void test_disown_beside_puts(void **state)
+{
+    struct leaf_cache *cache = make_cache(64 << 20);
+    pthread_t threads[THREADS];
+
+    (void)state;
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, put_batches, cache), 0);
+    for (uint64_t batch = 2; batch <= BATCHES; batch += 2)
+        leaf_cache_disown(cache, &batch, 1);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    for (unsigned i = 0; i < BATCHES * EACH; i++)
+        assert_int_equal(has(cache, i, NOW), i / EACH % 2 == 0);
+    leaf_cache_free(cache);
+}
 
 static void *churn(void *arg)
 {
@@ -255,6 +323,8 @@ int main(void)
         cmocka_unit_test(test_bytes_are_bounded),
         cmocka_unit_test(test_larger_than_its_share),
         cmocka_unit_test(test_hits_survive),
+        cmocka_unit_test(test_disown),
+        cmocka_unit_test(test_disown_beside_puts),
         cmocka_unit_test(test_threads),
     };
     int failed;

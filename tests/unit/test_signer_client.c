@@ -30,15 +30,17 @@ struct answer {
     enum leafd_err err;
     uint8_t signature[SIGN_SIGNATURE_MAX];
     size_t signature_len;
+    uint64_t batch;
     int64_t at_ms;
 };
 
-static void collect(void *ctx, enum leafd_err err, struct bytes signature)
+static void collect(void *ctx, enum leafd_err err, struct bytes signature, uint64_t batch)
 {
     struct answer *answer = ctx;
 
     answer->err = err;
     answer->signature_len = signature.len;
+    answer->batch = batch;
     answer->at_ms = clock_mono_ms();
     if (signature.len)
         memcpy(answer->signature, signature.data, signature.len);
@@ -171,13 +173,26 @@ static uint64_t hear(int fd)
     return id;
 }
 
-static void reply(int fd, uint64_t id, enum leafd_err err)
+static void reply_with(int fd, uint64_t id, enum leafd_err err, uint64_t batch)
 {
     const struct signer_msg_reply answer = {
-        .id = id, .err = err, .signature = bytes_of(err ? "" : "a signature")};
+        .id = id, .err = err, .signature = bytes_of(err ? "" : "a signature"), .batch = batch};
     uint8_t message[SIGNER_MSG_REPLY_MAX];
 
     say(fd, message, signer_msg_write_reply(&answer, message, sizeof(message)));
+}
+
+static void reply(int fd, uint64_t id, enum leafd_err err)
+{
+    reply_with(fd, id, err, 0);
+}
+
+static void say_disowned(int fd, uint64_t batch)
+{
+    const struct signer_msg_disown disown = {.count = 1, .batch = {batch}};
+    uint8_t message[SIGNER_MSG_DISOWN_MAX];
+
+    say(fd, message, signer_msg_write_disown(&disown, message, sizeof(message)));
 }
 
 static struct signer *new_client(size_t max_waiting)
@@ -552,6 +567,7 @@ static size_t make_bad(int number, struct bad *bad)
 {
     struct signer_msg_state greeting = {.state = SIGNER_READY, .text = "fine"};
     struct signer_msg_reply answer = {.id = 1, .signature = bytes_of("sig")};
+    const struct signer_msg_disown disown = {.count = 2, .batch = {7, 8}};
     uint8_t *out = bad->octets;
     size_t size = sizeof(bad->octets), len;
 
@@ -598,6 +614,30 @@ static size_t make_bad(int number, struct bad *bad)
     case 12:
         out[0] = SIGNER_MSG_REPLY;
         return 1;
+    case 13: /* a batch whose number is too large */
+        len = signer_msg_write_reply(&answer, out, size);
+        out[11] = 1;
+        return len;
+    case 14: /* a failure of a batch */
+        answer = (struct signer_msg_reply){.id = 1, .err = LEAFD_AGAIN};
+        len = signer_msg_write_reply(&answer, out, size);
+        out[17] = 1;
+        return len;
+    case 15: /* nothing is disowned */
+        memset(out, 0, 3);
+        out[0] = SIGNER_MSG_DISOWN;
+        return 3;
+    case 16: /* what was verified */
+        len = signer_msg_write_disown(&disown, out, size);
+        out[len - 1] = 0;
+        return len;
+    case 17: /* more than there are */
+        len = signer_msg_write_disown(&disown, out, size);
+        out[2]++;
+        return len;
+    case 18:
+        len = signer_msg_write_disown(&disown, out, size);
+        return len - 1;
     default:
         return 0;
     }
@@ -652,6 +692,126 @@ static void made_up_ids_are_ignored(void **state)
     signer_free(client);
 }
 
+/* ---- what nobody has verified ---- */
+
+struct disowned {
+    atomic_int calls;
+    uint64_t batch; /* the last */
+};
+
+static void note_disowned(void *ctx, const uint64_t *batches, size_t count)
+{
+    struct disowned *disowned = ctx;
+
+    assert_int_equal(count, 1);
+    disowned->batch = batches[0];
+    atomic_fetch_add(&disowned->calls, 1);
+}
+
+static void wait_for_calls(struct disowned *disowned, int calls)
+{
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+
+    while (atomic_load(&disowned->calls) < calls && clock_mono_ms() < until_ms)
+        poll(NULL, 0, 1);
+    assert_int_equal(atomic_load(&disowned->calls), calls);
+}
+
+/* An asker knows a batch by the number under which it is disowned; that of another process with the
+ * same number is another one. */
+static void a_batch_is_one_processes_own(void **state)
+{
+    struct signer *client = new_client(WAITING_MAX);
+    struct disowned disowned = {.calls = 0};
+    struct answer answer[3];
+    int fd, second;
+
+    (void)state;
+    signer_client_on_disowned(client, note_disowned, &disowned);
+    fd = connect_ready(client, 0);
+    for (int i = 0; i < 2; i++) {
+        ask(client, &answer[i]);
+        reply_with(fd, hear(fd), LEAFD_OK, i ? 5 : 0);
+        expect(&answer[i], LEAFD_OK);
+    }
+    assert_int_equal(answer[0].batch, 0);
+    assert_int_not_equal(answer[1].batch, 0);
+    say_disowned(fd, 5);
+    wait_for_calls(&disowned, 1);
+    assert_int_equal(disowned.batch, answer[1].batch);
+    close(fd);
+    wait_for_state(client, SIGNER_DOWN);
+
+    second = connect_ready(client, 0);
+    ask(client, &answer[2]);
+    reply_with(second, hear(second), LEAFD_OK, 5);
+    expect(&answer[2], LEAFD_OK);
+    assert_int_not_equal(answer[2].batch, answer[1].batch);
+    say_disowned(second, 5);
+    wait_for_calls(&disowned, 2);
+    assert_int_equal(disowned.batch, answer[2].batch);
+    close(second);
+    signer_free(client);
+}
+
+/* Holds up the client's thread. */
+struct gate {
+    atomic_bool reached, open;
+    struct answer answer;
+};
+
+static void wait_at_gate(void *ctx, enum leafd_err err, struct bytes signature, uint64_t batch)
+{
+    struct gate *gate = ctx;
+
+    atomic_store(&gate->reached, true);
+    while (!atomic_load(&gate->open))
+        poll(NULL, 0, 1);
+    collect(&gate->answer, err, signature, batch);
+}
+
+/* What is disowned before it was read is never passed on. */
+static void what_is_disowned_is_not_passed_on(void **state)
+{
+    struct signer *client = new_client(WAITING_MAX);
+    struct disowned disowned = {.calls = 0};
+    struct gate gate = {.reached = false};
+    const struct sign_request request = {.ca_id = ca->id,
+                                         .ca_generation = ca->generation,
+                                         .tbs = bytes_of("what is to be signed"),
+                                         .audit = bytes_of("example.org"),
+                                         .deadline_ms = clock_mono_ms() + FAR_MS};
+    struct answer answer[3];
+    uint64_t first, id[3];
+    int fd;
+
+    (void)state;
+    signer_client_on_disowned(client, note_disowned, &disowned);
+    fd = connect_ready(client, 0);
+    signer_sign(client, &request, wait_at_gate, &gate);
+    first = hear(fd);
+    for (int i = 0; i < 3; i++) {
+        ask(client, &answer[i]);
+        id[i] = hear(fd);
+    }
+    reply(fd, first, LEAFD_OK);
+    while (!atomic_load(&gate.reached))
+        poll(NULL, 0, 1);
+    reply_with(fd, id[0], LEAFD_OK, 6);
+    reply_with(fd, id[1], LEAFD_OK, 7);
+    reply_with(fd, id[2], LEAFD_OK, 0);
+    say_disowned(fd, 6);
+    atomic_store(&gate.open, true);
+    expect(&gate.answer, LEAFD_OK);
+    expect(&answer[0], LEAFD_AGAIN);
+    assert_int_equal(answer[0].signature_len, 0);
+    expect(&answer[1], LEAFD_OK);
+    expect(&answer[2], LEAFD_OK);
+    wait_for_calls(&disowned, 1);
+    close(fd);
+    signer_free(client);
+}
+
 /* ---- many at once ---- */
 
 enum { ASKERS = 4, ASKED_EACH = 3000 };
@@ -662,11 +822,12 @@ struct asker {
     pthread_t thread;
 };
 
-static void tally(void *ctx, enum leafd_err err, struct bytes signature)
+static void tally(void *ctx, enum leafd_err err, struct bytes signature, uint64_t batch)
 {
     struct asker *asker = ctx;
 
     (void)signature;
+    (void)batch;
     atomic_fetch_add(err == LEAFD_OK      ? &asker->good
                      : err == LEAFD_AGAIN ? &asker->again
                                           : &asker->other,
@@ -1036,6 +1197,8 @@ int main(void)
         cmocka_unit_test(the_untrusted_ca_comes_with_the_greeting),
         cmocka_unit_test(the_untrusted_ca_of_a_living_signer_is_taken),
         cmocka_unit_test(a_hostile_signer_is_left),
+        cmocka_unit_test(a_batch_is_one_processes_own),
+        cmocka_unit_test(what_is_disowned_is_not_passed_on),
         cmocka_unit_test(made_up_ids_are_ignored),
         cmocka_unit_test(everyone_is_answered_though_signers_die),
         cmocka_unit_test(entries_are_due_in_time),

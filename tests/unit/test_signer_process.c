@@ -8,6 +8,7 @@
 #include "pkcs11/signer_client.h"
 #include "pkcs11/signer_msg.h"
 #include "pkcs11/signer_process.h"
+#include "pkcs11/verify_rule.h"
 #include "tests/lib/fake_signer.h"
 #include "tests/lib/unit.h"
 
@@ -129,14 +130,16 @@ struct answer {
     enum leafd_err err;
     uint8_t signature[SIGN_SIGNATURE_MAX];
     size_t signature_len;
+    uint64_t batch;
 };
 
-static void collect(void *ctx, enum leafd_err err, struct bytes signature)
+static void collect(void *ctx, enum leafd_err err, struct bytes signature, uint64_t batch)
 {
     struct answer *answer = ctx;
 
     answer->err = err;
     answer->signature_len = signature.len;
+    answer->batch = batch;
     if (signature.len)
         memcpy(answer->signature, signature.data, signature.len);
     atomic_fetch_add(&answer->calls, 1);
@@ -553,11 +556,12 @@ struct asker {
     pthread_t thread;
 };
 
-static void tally(void *ctx, enum leafd_err err, struct bytes signature)
+static void tally(void *ctx, enum leafd_err err, struct bytes signature, uint64_t batch)
 {
     struct asker *asker = ctx;
 
     (void)signature;
+    (void)batch;
     atomic_fetch_add(err == LEAFD_OK      ? &asker->good
                      : err == LEAFD_AGAIN ? &asker->again
                                           : &asker->other,
@@ -878,6 +882,7 @@ static void what_recovers_is_not_noticed(void **state)
     control("");
     pair_init_token(&pair);
     pair.conf.token[0].sessions = 4;
+    pair.conf.token[0].verify = CONF_VERIFY_ALWAYS;
     assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         unsigned long logins = counter("login"), initialized = counter("initialize");
@@ -1082,6 +1087,174 @@ static void an_idle_token_that_hangs(void **state)
     }
 }
 
+/* ---- signatures that nobody has verified ---- */
+
+enum { DOUBTS_MAX = 64 };
+
+struct doubts {
+    struct signer *client;
+    uint64_t wrong[DOUBTS_MAX]; /* batches of signatures that do not verify */
+    unsigned wrong_count;
+    pthread_mutex_t lock;
+    uint64_t disowned[DOUBTS_MAX];
+    size_t disowned_count;
+};
+
+static void note_disowned(void *ctx, const uint64_t *batches, size_t count)
+{
+    struct doubts *doubts = ctx;
+
+    pthread_mutex_lock(&doubts->lock);
+    for (size_t i = 0; i < count && doubts->disowned_count < DOUBTS_MAX; i++)
+        doubts->disowned[doubts->disowned_count++] = batches[i];
+    pthread_mutex_unlock(&doubts->lock);
+}
+
+static bool is_disowned(struct doubts *doubts, uint64_t batch)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&doubts->lock);
+    for (size_t i = 0; i < doubts->disowned_count; i++)
+        found |= doubts->disowned[i] == batch;
+    pthread_mutex_unlock(&doubts->lock);
+    return found;
+}
+
+static void wait_until_disowned(struct doubts *doubts)
+{
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+
+    for (unsigned i = 0; i < doubts->wrong_count; i++)
+        while (!is_disowned(doubts, doubts->wrong[i])) {
+            if (clock_mono_ms() > until_ms)
+                fail_msg("wrong signature %u is not disowned", i);
+            poll(NULL, 0, 1);
+        }
+}
+
+/* Asks once; false: no signature has come, not even a wrong one. */
+static bool ask_doubtful(struct doubts *doubts)
+{
+    struct bytes tbs = good_tbs(ca);
+    struct answer answer;
+
+    ask(doubts->client, ca, tbs, clock_mono_ms() + FAR_MS, &answer);
+    (void)wait_for(&answer);
+    if (!answer.err && !verifies(ca, tbs, answer.signature, answer.signature_len)) {
+        assert_int_not_equal(answer.batch, 0);
+        assert_true(doubts->wrong_count < DOUBTS_MAX);
+        doubts->wrong[doubts->wrong_count++] = answer.batch;
+    }
+    free((void *)(uintptr_t)tbs.data);
+    return !answer.err;
+}
+
+/* One lane, with so many good signatures behind it that most are not verified any more. */
+static void doubts_start(struct pair *pair, struct doubts *doubts)
+{
+    control("");
+    pair_init_token(pair);
+    pair->conf.token[0].sessions = 1;
+    assert_int_equal(pair_start(pair, "1234"), LEAFD_OK);
+    *doubts = (struct doubts){.client = pair->client, .lock = PTHREAD_MUTEX_INITIALIZER};
+    signer_client_on_disowned(pair->client, note_disowned, doubts);
+    for (int i = 0; i < VERIFY_FIRST; i++)
+        assert_int_equal(sign_new(pair->client, ca), LEAFD_OK);
+}
+
+/* What was given out wrong before that was seen is disowned, and nothing wrong comes after it. */
+static void wrong_signatures_are_disowned(void **state)
+{
+    struct pair pair;
+    struct doubts doubts;
+    struct signer_status status;
+
+    (void)state;
+    for (int other_key = 0; other_key < 2; other_key++) {
+        doubts_start(&pair, &doubts);
+        if (other_key)
+            control_key(other_key_path, "");
+        else
+            control("corrupt = 1000000");
+        while (ask_doubtful(&doubts))
+            ;
+        assert_true(doubts.wrong_count < VERIFY_EACH);
+        wait_until_disowned(&doubts);
+        wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+        assert_int_equal(status.disowned >= doubts.wrong_count, true);
+        assert_non_null(strstr(status.text, other_key ? "is not the key of the CA certificate"
+                                                      : "what it signs does not verify"));
+        control("");
+        wait_for_state(pair.client, SIGNER_READY, &status);
+        assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+        assert_int_equal(status.recoveries, 1);
+        pair_free(&pair);
+    }
+}
+
+/* A lane that has nothing to do looks at what it gave out last, and needs nobody to ask. */
+static void a_wrong_signature_is_found_without_another(void **state)
+{
+    struct pair pair;
+    struct doubts doubts;
+    struct signer_status status;
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+
+    (void)state;
+    doubts_start(&pair, &doubts);
+    while (doubts.wrong_count == 0 && clock_mono_ms() < until_ms) {
+        control("corrupt = 1");
+        (void)ask_doubtful(&doubts); /* one in 16 is verified at once */
+    }
+    assert_int_equal(doubts.wrong_count, 1);
+    wait_until_disowned(&doubts);
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
+    pair_free(&pair);
+}
+
+/* At its end a signer looks once more. */
+static void the_end_leaves_no_doubt(void **state)
+{
+    struct pair pair;
+    struct doubts doubts;
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+
+    (void)state;
+    doubts_start(&pair, &doubts);
+    while (doubts.wrong_count == 0 && clock_mono_ms() < until_ms) {
+        control("corrupt = 1");
+        (void)ask_doubtful(&doubts);
+    }
+    assert_true(signer_process_free(pair.process, clock_mono_ms() + PATIENCE_MS));
+    wait_until_disowned(&doubts);
+    signer_free(pair.client);
+}
+
+static void with_always_none_is_wrong(void **state)
+{
+    struct pair pair;
+    struct doubts doubts;
+    struct signer_status status;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    pair.conf.token[0].verify = CONF_VERIFY_ALWAYS;
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    doubts = (struct doubts){.client = pair.client};
+    for (int i = 0; i < 2 * VERIFY_FIRST; i++)
+        assert_true(ask_doubtful(&doubts));
+    control_key(other_key_path, "");
+    while (ask_doubtful(&doubts))
+        ;
+    assert_int_equal(doubts.wrong_count, 0);
+    wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+    assert_int_equal(status.disowned, 0);
+    pair_free(&pair);
+}
+
 /* ---- lanes that hang ---- */
 
 static void a_hanging_lane_costs_nobody(void **state)
@@ -1230,6 +1403,10 @@ int main(void)
         cmocka_unit_test(a_failing_login_is_repeated_seldom),
         cmocka_unit_test(an_idle_token_is_looked_after),
         cmocka_unit_test(an_idle_token_that_hangs),
+        cmocka_unit_test(wrong_signatures_are_disowned),
+        cmocka_unit_test(a_wrong_signature_is_found_without_another),
+        cmocka_unit_test(the_end_leaves_no_doubt),
+        cmocka_unit_test(with_always_none_is_wrong),
         cmocka_unit_test(a_hanging_lane_costs_nobody),
         cmocka_unit_test(the_only_lane_hangs),
         cmocka_unit_test(an_opening_that_hangs),
