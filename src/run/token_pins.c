@@ -27,6 +27,15 @@ static size_t source_of(const struct conf *conf, size_t token)
     return i;
 }
 
+/* What pin_open has made, to be read more than once. Each file on a tmpfs (a credential of
+ * systemd's) has F_SEAL_SEAL. */
+static bool is_sealed(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    return seals != -1 && (seals & F_SEAL_WRITE);
+}
+
 static enum leafd_err open_one(struct token_pins *pins, size_t token, struct why *why)
 {
     enum leafd_err err = pin_refusals_make(&pins->refusals[token], why);
@@ -37,7 +46,7 @@ static enum leafd_err open_one(struct token_pins *pins, size_t token, struct why
     err = pin_open(&pins->conf->token[token], &fd, why);
     if (err != LEAFD_OK || fd == -1)
         return err;
-    if (fcntl(fd, F_GET_SEALS) > 0)
+    if (is_sealed(fd))
         pins->kept[token] = fd;
     else
         close(fd);
