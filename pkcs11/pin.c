@@ -29,13 +29,14 @@ static enum leafd_err seal(struct bytes pin, const char *row, int *ret_fd, struc
     return LEAFD_OK;
 }
 
-/* A regular file stays unread; what can be read only once (a pipe) is read here. */
-static enum leafd_err open_file(const char *path, int *ret_fd, struct why *why)
+/* A regular file stays unread; what can be read only once (a pipe) is read here, but not `again`.
+ */
+static enum leafd_err open_file(const char *path, bool again, int *ret_fd, struct why *why)
 {
     struct secret once = SECRET_EMPTY;
     struct stat st;
     enum leafd_err err;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (again ? O_NONBLOCK : 0));
 
     if (fd == -1)
         return fail(why, LEAFD_CONFIG, "token.pin_file: cannot open %s: %s", path, strerror(errno));
@@ -47,7 +48,9 @@ static enum leafd_err open_file(const char *path, int *ret_fd, struct why *why)
         *ret_fd = fd;
         return LEAFD_OK;
     }
-    if (secret_read_fd(&once, fd, PIN_MAX + 1) != LEAFD_OK)
+    if (again)
+        err = fail(why, LEAFD_CONFIG, "token.pin_file: %s is no regular file any more", path);
+    else if (secret_read_fd(&once, fd, PIN_MAX + 1) != LEAFD_OK)
         err = fail(why, LEAFD_CONFIG, "token.pin_file: cannot read a PIN from %s", path);
     else
         err = seal((struct bytes){once.data, once.len}, "token.pin_file", ret_fd, why);
@@ -77,9 +80,17 @@ static enum leafd_err open_variable(const char *name, int *ret_fd, struct why *w
 enum leafd_err pin_open(const struct conf_token *token, int *ret_fd, struct why *why)
 {
     if (token->pin_file)
-        return open_file(token->pin_file, ret_fd, why);
+        return open_file(token->pin_file, false, ret_fd, why);
     if (token->pin_env)
         return open_variable(token->pin_env, ret_fd, why);
+    *ret_fd = -1;
+    return LEAFD_OK;
+}
+
+enum leafd_err pin_open_again(const struct conf_token *token, int *ret_fd, struct why *why)
+{
+    if (token->pin_file)
+        return open_file(token->pin_file, true, ret_fd, why);
     *ret_fd = -1;
     return LEAFD_OK;
 }

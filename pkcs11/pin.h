@@ -15,5 +15,9 @@ enum { PIN_MAX = 255 };
  * no source is configured (a URI's own pin-source or pin-value, or a token without a PIN).
  * LEAFD_CONFIG with a sentence when the source cannot be opened. */
 LEAFD_CHECKED enum leafd_err pin_open(const struct conf_token *token, int *ret_fd, struct why *why);
+/* The same for one whose source was a file that could be opened anew, or none: never waits for
+ * anybody, so a pipe in its place is LEAFD_CONFIG. */
+LEAFD_CHECKED enum leafd_err pin_open_again(const struct conf_token *token, int *ret_fd,
+                                            struct why *why);
 /* Reads it. LEAFD_CONFIG: empty, too long, or with a NUL. */
 LEAFD_CHECKED enum leafd_err pin_read(int fd, struct secret *ret, struct why *why);

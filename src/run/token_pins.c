@@ -87,7 +87,7 @@ enum leafd_err token_pins_open(const struct token_pins *pins, size_t token, int 
 
     *ret_close = kept == -1;
     if (kept == -1)
-        return pin_open(&pins->conf->token[token], ret_fd, why);
+        return pin_open_again(&pins->conf->token[token], ret_fd, why);
     *ret_fd = kept; /* pin_read begins at its first octet */
     return LEAFD_OK;
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct token_pins pins;
@@ -60,6 +61,9 @@ static void a_file_is_opened_anew(const char *folder)
     char path[64];
     char next[sizeof(path) + 8];
     struct conf conf = {.token_count = 1, .token[0].pin_file = path};
+    struct why why = {""};
+    bool must_close;
+    int fd;
 
     snprintf(path, sizeof(path), "%s/leafd-pin.%d", folder, (int)getpid());
     snprintf(next, sizeof(next), "%s.next", path);
@@ -69,7 +73,11 @@ static void a_file_is_opened_anew(const char *folder)
     write_file(next, "2222\n");
     assert_int_equal(rename(next, path), 0);
     assert_pin(0, "2222");
-    unlink(path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0); /* nobody writes into it: who waits for that hangs */
+    assert_int_equal(token_pins_open(&pins, 0, &fd, &must_close, &why), LEAFD_CONFIG);
+    assert_non_null(strstr(why.text, "is no regular file any more"));
+    assert_int_equal(unlink(path), 0);
 }
 
 static void a_file_on_a_disk_is_opened_anew(void **state)
