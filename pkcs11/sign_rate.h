@@ -11,8 +11,8 @@
 struct backend;
 struct token_key;
 
-/* What signs: a backend's key, whose signatures are all verified, or a token's key, of which each
- * lane verifies its first signature. */
+/* What signs: a backend's key, whose signatures are verified as token.verify says, or a token's
+ * key, of which each lane verifies its first signature. */
 struct sign_rate_key {
     struct backend *backend; /* NULL: `key` signs */
     size_t ca_index;

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pkcs11/token_advice.h"
 
+#include "pkcs11/verify_rule.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 struct list {
     struct token_advice *of;
@@ -168,6 +171,20 @@ static void advise_on_processes(const struct token_probe *probe, const struct to
             last->lanes);
 }
 
+/* As verify_rule has it. */
+static void advise_on_verify(const struct token_probe_key *key, struct list *list)
+{
+    bool is_rsa = strncmp(key->type, "rsa", 3) == 0;
+
+    if (is_rsa || key->rate[0].median_us > VERIFY_SLOW_US)
+        add(list, false, "token.verify: auto; it verifies every signature here, since %s",
+            is_rsa ? "that costs little with RSA" : "the token takes longer than that");
+    else
+        add(list, false,
+            "token.verify: auto verifies 1 in 16 of such fast signatures; always verifies every "
+            "one, at the price of about one more signature each");
+}
+
 size_t token_advice_find(const struct token_probe *probe,
                          struct token_advice ret[static TOKEN_ADVICE_MAX])
 {
@@ -186,6 +203,7 @@ size_t token_advice_find(const struct token_probe *probe,
     if (measured) {
         advise_on_sessions(probe, measured, &list);
         advise_on_processes(probe, measured, &list);
+        advise_on_verify(measured, &list);
     }
     return list.count;
 }

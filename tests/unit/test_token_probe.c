@@ -405,6 +405,10 @@ static void the_rates_tell_what_to_set(void **state)
     (void)state;
     assert_advised(&report, false, "token.sessions: 2 (200 signatures per second");
     assert_advised(&report, false, "token.processes: 1; in one process");
+    assert_advised(&report, false, "token.verify: auto; it verifies every signature here");
+    report.key[0].rate[0].median_us = 60;
+    assert_advised(&report, false, "1 in 16 of such fast signatures");
+    report.key[0].rate[0].median_us = 10000;
     report.key[0].rate[2].per_second = 390;
     assert_advised(&report, false, "token.sessions: 4 or more");
     assert_advised(&report, false, "--sessions 8");
@@ -430,9 +434,9 @@ static void what_is_wrong_is_said(void **state)
     struct token_advice advice[TOKEN_ADVICE_MAX];
 
     (void)state;
-    assert_int_equal(token_advice_find(&report, advice), 2);
+    assert_int_equal(token_advice_find(&report, advice), 3);
     report.key[0].key = (struct token_key_report){.token = ""}; /* one that could not be made */
-    assert_int_equal(token_advice_find(&report, advice), 2);
+    assert_int_equal(token_advice_find(&report, advice), 3);
     report = good;
     report.key[0].key.extractable = TOKEN_YES;
     assert_advised(&report, true, "\"ca\" can be taken out");
