@@ -60,6 +60,7 @@ static const struct way {
 } ways[] = {
     {CONF_ACCESS_AUTO, "auto", &backend_native_ops, NULL},
     {CONF_ACCESS_NATIVE, "native", &backend_native_ops, NULL},
+    {CONF_ACCESS_PROVIDER, "provider", &backend_provider_ops, NULL},
     {CONF_ACCESS_LIBP11, "libp11", BACKEND_LIBP11, "with libp11 (on Debian: libp11-dev)"},
     {CONF_ACCESS_ENGINE, "engine", BACKEND_ENGINE, "with an OpenSSL before 4.0 that has engines"},
     {CONF_ACCESS_FILE, "file", &backend_file_ops, NULL},

@@ -17,7 +17,6 @@
 
 #include <openssl/engine.h>
 #include <openssl/err.h>
-#include <openssl/ui.h>
 #include <stdlib.h>
 
 enum { ENGINE_SESSIONS = 16, SPARE = 0 };
@@ -25,15 +24,7 @@ enum { ENGINE_SESSIONS = 16, SPARE = 0 };
 struct engine {
     ENGINE *engine;
     bool initialized;
-    UI_METHOD *nobody; /* whom it asks for a PIN */
 };
-
-static int refuse(UI *ui, UI_STRING *string)
-{
-    (void)ui;
-    (void)string;
-    return 0;
-}
 
 static enum leafd_err load(struct backend *backend, struct why *why)
 {
@@ -45,8 +36,7 @@ static enum leafd_err load(struct backend *backend, struct why *why)
         return fail(why, LEAFD_TOKEN_UNAVAILABLE, "the engine was open in this process before");
     }
     OPENSSL_init_crypto(OPENSSL_INIT_ENGINE_DYNAMIC, NULL);
-    engine->nobody = UI_create_method("leafd: no PIN");
-    if (!engine->nobody || UI_method_set_reader(engine->nobody, refuse) != 0)
+    if (!backend_library_nobody())
         return LEAFD_NOMEM;
     engine->engine = ENGINE_by_id("pkcs11");
     if (!engine->engine)
@@ -70,7 +60,8 @@ static enum leafd_err use_key(struct backend *backend, size_t index, struct why 
 
     if (err != LEAFD_OK)
         return err;
-    backend->key[index] = ENGINE_load_private_key(engine->engine, uri, engine->nobody, NULL);
+    backend->key[index] =
+        ENGINE_load_private_key(engine->engine, uri, backend_library_nobody(), NULL);
     if (!backend->key[index])
         return backend_library_fail(why, LEAFD_TOKEN_UNAVAILABLE, "the engine finds no key");
     return LEAFD_OK;
@@ -105,10 +96,8 @@ static void engine_close(struct backend *backend)
     (void)backend_tokens_close_sessions(backend);
     if (engine && engine->initialized)
         ENGINE_finish(engine->engine);
-    if (engine) {
+    if (engine)
         ENGINE_free(engine->engine);
-        UI_destroy_method(engine->nobody);
-    }
     free(engine);
     backend->impl = NULL;
     backend_tokens_close(backend);

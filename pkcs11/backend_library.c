@@ -70,6 +70,29 @@ unsigned backend_library_lanes(const struct backend *backend, unsigned spare)
     return most > beside ? most - beside : 1;
 }
 
+/* ---- what it must not do ---- */
+
+static int refuse(UI *ui, UI_STRING *string)
+{
+    (void)ui;
+    (void)string;
+    return 0;
+}
+
+UI_METHOD *backend_library_nobody(void)
+{
+    static UI_METHOD *nobody;
+
+    if (!nobody) {
+        nobody = UI_create_method("leafd: no PIN");
+        if (!nobody)
+            return NULL;
+        UI_method_set_reader(nobody, refuse);
+        UI_set_default_method(nobody);
+    }
+    return nobody;
+}
+
 enum rung backend_library_least_rung(struct backend *backend)
 {
     return backend->impl ? RUNG_MODULE : backend_tokens_least_rung(backend);

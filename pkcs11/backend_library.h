@@ -10,6 +10,8 @@
 
 #include "pkcs11/backend_ops.h"
 
+#include <openssl/ui.h>
+
 /* Opens the tokens for a library that has `spare` sessions more than there are lanes. LEAFD_CONFIG:
  * what such a library cannot do: a key that wants the PIN for each signature, a module that cannot
  * lock, a token with too few sessions. */
@@ -30,6 +32,10 @@ enum { BACKEND_LIBRARY_URI_MAX = 1024 };
 LEAFD_CHECKED enum leafd_err backend_library_uri(const struct backend *backend, size_t index,
                                                  char out[static BACKEND_LIBRARY_URI_MAX],
                                                  struct why *why);
+
+/* Whom such a library may ask for a PIN: nobody answers. From the first call on nothing in this
+ * process asks on the terminal. Lives as long as the process; NULL: no memory. */
+UI_METHOD *backend_library_nobody(void);
 
 /* For backend_ops.least_rung: before the library has come into play, as with every way. */
 enum rung backend_library_least_rung(struct backend *backend);

@@ -81,6 +81,7 @@ const char *backend_key_place(const struct backend *backend, size_t index);
 
 extern const struct backend_ops backend_file_ops;
 extern const struct backend_ops backend_native_ops;
+extern const struct backend_ops backend_provider_ops;
 #ifdef HAVE_LIBP11
 extern const struct backend_ops backend_libp11_ops;
 #define BACKEND_LIBP11 (&backend_libp11_ops)

@@ -219,6 +219,7 @@ static void token_clear(struct conf_token *token)
     }
     free(token->module);
     free(token->env);
+    free(token->provider);
     free(token->init_args);
     free(token->pin_file);
     free(token->pin_env);

@@ -36,6 +36,7 @@ enum conf_rsa_padding { CONF_RSA_PKCS1, CONF_RSA_PSS };
 enum conf_access {
     CONF_ACCESS_AUTO,
     CONF_ACCESS_NATIVE,
+    CONF_ACCESS_PROVIDER,
     CONF_ACCESS_LIBP11,
     CONF_ACCESS_ENGINE,
     CONF_ACCESS_FILE
@@ -81,6 +82,7 @@ struct conf_token { /* one way to the CA keys: a module, what it needs, and the 
     char *module; /* absolute path */
     struct conf_env *env;
     size_t env_count;
+    char *provider;     /* OpenSSL provider, by name or absolute path; NULL: pkcs11 */
     char *init_args;    /* pReserved of C_Initialize, or NULL */
     char *pin_file;     /* absolute path, or NULL */
     char *pin_env;      /* name of a variable, or NULL */

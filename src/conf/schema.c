@@ -32,6 +32,7 @@ static const struct schema_word rsa_paddings[] = {
     {"pkcs1", CONF_RSA_PKCS1}, {"pss", CONF_RSA_PSS}, {NULL, 0}};
 static const struct schema_word accesses[] = {{"auto", CONF_ACCESS_AUTO},
                                               {"native", CONF_ACCESS_NATIVE},
+                                              {"provider", CONF_ACCESS_PROVIDER},
                                               {"libp11", CONF_ACCESS_LIBP11},
                                               {"engine", CONF_ACCESS_ENGINE},
                                               {"file", CONF_ACCESS_FILE},
@@ -132,6 +133,10 @@ const struct schema_row schema_rows[] = {
      .help = "How the CA's key signs: native, which is what auto means, or by way of a library, with "
              "the limits that Ways to the keys tells below. file is for tests and needs "
              "--insecure-file-key."},
+    {.name = "token.provider", .type = SCHEMA_TEXT_OR_NONE, .offset = FIELD(token[0].provider),
+     .fallback = "\"\"", .sample = "pkcs11",
+     .help = "The OpenSSL provider for token.access: provider, by its name in OpenSSL's folder of "
+             "modules or by its path; \"\" is pkcs11, which is pkcs11-provider's."},
     {.name = "token.module", .type = SCHEMA_PATH_OR_NONE, .offset = FIELD(token[0].module),
      .sample = "/usr/lib/softhsm/libsofthsm2.so",
      .help = "The token's PKCS#11 module, a shared library; required unless token.access is file."},

@@ -2,29 +2,46 @@
 """The ways to the keys that sign with somebody's library (token.access): the real daemon with each that this
 leafd has and this machine can load."""
 
+import pathlib
 import subprocess
 
 import pytest
 
 from lib import checks, tree
 from lib.authority import Authority, Token, configuration, leafctl_json
-from lib.client import by_ids, run_load
+from lib.client import Answer, by_ids, run_load
 from lib.failing_token import FailingToken
 from lib.leafd_process import LeafdProcess
 from lib.polling import wait_for
 
 CLIENTS = 8
 ONCE = {"engine"}  # a process opens it once, and is replaced when it fails
+# The provider hashes in the token where it can, in calls that the fake module does not have.
+MECHANISMS = {"provider": "no_mechanism = CKM_ECDSA_SHA256 CKM_ECDSA_SHA384"}
+
+
+def modules_folder():
+    shown = subprocess.run(["openssl", "version", "-m"], capture_output=True, text=True, check=True).stdout
+    return pathlib.Path(shown.split('"')[1])
+
+
+def hangs_without_slot(way):
+    """libp11 0.4.13 and its engine wait for ever where the slot is gone: the lane is given up, with its request,
+    and the process is replaced."""
+    shown = subprocess.run(["pkg-config", "--modversion", "libp11"], capture_output=True, text=True).stdout
+    return way in ("libp11", "engine") and shown.strip() == "0.4.13"
 
 
 def why_not(way):
     """Why this machine cannot go that way; None: it can."""
+    if way == "provider" and not (modules_folder() / "pkcs11.so").exists():
+        return "no OpenSSL provider pkcs11; on Debian 13: apt-get install pkcs11-provider"
     if way == "engine" and subprocess.run(["openssl", "engine", "pkcs11"], capture_output=True).returncode != 0:
         return "no OpenSSL engine pkcs11; on Debian: apt-get install libengine-pkcs11-openssl"
     return None
 
 
-@pytest.fixture(params=["libp11", "engine"])
+@pytest.fixture(params=["provider", "libp11", "engine"])
 def way(request):
     if why := why_not(request.param):
         pytest.skip(why)
@@ -76,23 +93,31 @@ def test_a_leaf(folder, way):
 def test_recovery(folder, failing, config, way):
     """Under a small load all sessions are closed, then the token goes and comes back in another slot. Nobody
     starts leafd again; one login each time, and the library adds none."""
+    hangs = hangs_without_slot(way)
+
+    def tell(*lines):
+        failing.tell(MECHANISMS.get(way, ""), *lines)
+
+    tell()
     with LeafdProcess(folder, config) as daemon:
         daemon.wait_ready()
         pid = daemon.role_pid("signer")
         assert not answers_to(daemon, failing.authority, "before")
         assert failing.count("login") == 1
-        failing.tell("session_epoch = 1")
+        tell("session_epoch = 1")
         assert not answers_to(daemon, failing.authority, "closed")
         assert failing.count("login") == 2
-        failing.tell("session_epoch = 1", "present = no")
+        tell("session_epoch = 1", "present = no")
         with daemon.client() as client:
-            assert client.ask_error(by_ids("gone.ways.example.org")) == "token-unavailable"
+            gone = client.ask_raw(by_ids("gone.ways.example.org"))
+            assert Answer(gone).error == "token-unavailable" if gone else hangs
+        with daemon.client() as client:
             assert client.ask_leaf(by_ids("before-0.ways.example.org")), "cached leaves are answered"
-        failing.tell("session_epoch = 1", "first_slot = 3")
+        tell("session_epoch = 1", "first_slot = 3")
         wait_for(lambda: daemon.http("/ready")[0] == 200, "/ready says 200")
         assert not answers_to(daemon, failing.authority, "back")
         assert failing.count("login") == 3
-        assert (daemon.role_pid("signer") == pid) == (way not in ONCE)
+        assert (daemon.role_pid("signer") == pid) == (way not in ONCE and not hangs)
         assert failing.count("race") == 0 and failing.count("fork_use") == 0
 
 

@@ -12,6 +12,7 @@
 #include "tests/lib/unit.h"
 
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <openssl/pem.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -35,6 +36,7 @@ struct way {
     bool edwards;     /* signs with Ed25519 */
     unsigned spare;   /* sessions that a token needs beside those of the lanes */
     unsigned lanes_max;
+    const char *mechanisms; /* a line for the module */
 };
 
 #ifdef HAVE_LIBP11
@@ -49,8 +51,11 @@ struct way {
 #endif
 
 static const struct way ways[] = {
-    {"libp11", CONF_ACCESS_LIBP11, HAS_LIBP11, false, false, false, 1, 16},
-    {"engine", CONF_ACCESS_ENGINE, HAS_ENGINE, true, true, false, 1, 16},
+    /* It hashes in the token where it can, in calls that the fake module does not have. */
+    {"provider", CONF_ACCESS_PROVIDER, true, false, false, true, 3, 0,
+     "no_mechanism = CKM_ECDSA_SHA256 CKM_ECDSA_SHA384 CKM_SHA256_RSA_PKCS"},
+    {"libp11", CONF_ACCESS_LIBP11, HAS_LIBP11, false, false, false, 1, 16, ""},
+    {"engine", CONF_ACCESS_ENGINE, HAS_ENGINE, true, true, false, 1, 16, ""},
 };
 
 static const struct way *way; /* under test */
@@ -170,8 +175,8 @@ static void control(enum key key, const char *more)
     snprintf(next, sizeof(next), "%s.next", control_path);
     file = fopen(next, "w");
     assert_non_null(file);
-    fprintf(file, "key = label=ca id=01 file=%s\n%s\ncounters = %s\n", key_path[key], more,
-            counters_path);
+    fprintf(file, "key = label=ca id=01 file=%s\n%s\n%s\ncounters = %s\n", key_path[key],
+            way->mechanisms, more, counters_path);
     fclose(file);
     assert_int_equal(rename(next, control_path), 0);
 }
@@ -348,6 +353,11 @@ static void test_p384(void **state)
 
 static void test_rsa(void **state)
 {
+    if (way->access == CONF_ACCESS_PROVIDER) {
+        print_message("skipped: pkcs11-provider wants C_SignUpdate for RSA, which the fake module "
+                      "does not have\n");
+        skip();
+    }
     sign_with(*state, KEY_RSA);
 }
 
@@ -530,8 +540,20 @@ static void test_logged_out(void **state)
     lose_and_renew(*state, "login_epoch = 1", RUNG_TOKEN);
 }
 
+/* libp11 0.4.13 and its engine wait for ever for a session with a slot that is gone: leafd then
+ * gives up the lane, and the process is replaced. */
+static bool hangs_without_slot(void)
+{
+    if (way->access == CONF_ACCESS_PROVIDER || strcmp(LIBP11_VERSION, "0.4.13") != 0)
+        return false;
+    print_message("skipped: libp11 0.4.13 hangs when its slot is gone\n");
+    return true;
+}
+
 static void test_slots_renumbered(void **state)
 {
+    if (hangs_without_slot())
+        skip();
     lose_and_renew(*state, "first_slot = 5", RUNG_MODULE);
 }
 
@@ -539,7 +561,7 @@ static void test_gone_and_back(void **state)
 {
     struct fixture *fixture = *state;
 
-    if (way->once)
+    if (way->once || hangs_without_slot())
         skip();
     prepare(fixture, KEY_P256, "");
     must_open(fixture);
@@ -647,6 +669,8 @@ static void test_not_built(void **state)
 
 /* ---- each in a process of its own ---- */
 
+enum { PATIENCE_SEC = 120 }; /* with what hangs */
+
 static int run(const struct CMUnitTest *test)
 {
     pid_t pid;
@@ -654,11 +678,41 @@ static int run(const struct CMUnitTest *test)
 
     fflush(stdout);
     pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        alarm(PATIENCE_SEC);
         exit(_cmocka_run_group_tests(way->name, test, 1, NULL, NULL));
+    }
     if (pid == -1 || waitpid(pid, &status, 0) != pid)
         return 1;
     return !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static bool is_installed(void)
+{
+    char path[256];
+
+    if (way->access != CONF_ACCESS_PROVIDER)
+        return true;
+    snprintf(path, sizeof(path), "%s/pkcs11.so", OPENSSL_info(OPENSSL_INFO_MODULES_DIR));
+    return access(path, R_OK) == 0;
+}
+
+static void test_not_installed(void **state)
+{
+    struct fixture *fixture = *state;
+
+    prepare(fixture, KEY_P256, "");
+    fixture->conf.token[0].provider = (char *)"no-such-provider";
+    must_fail(fixture, LEAFD_CONFIG, "OpenSSL does not load \"no-such-provider\": install it");
+    fixture->conf.token[0].provider = (char *)"/nowhere/provider.so";
+    must_fail(fixture, LEAFD_CONFIG, "OpenSSL does not load \"/nowhere/provider.so\"");
+    fixture->conf.token[0].provider = (char *)"pkcs11 = x";
+    must_fail(fixture, LEAFD_CONFIG, "nor an absolute path");
+    if (!is_installed()) {
+        print_message("skipped: there is no OpenSSL provider \"pkcs11\"; on Debian 13: apt-get "
+                      "install pkcs11-provider\n");
+        skip();
+    }
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_new, fixture_free)
@@ -688,6 +742,7 @@ int main(void)
         TEST(test_softhsm_pss),
     };
     const struct CMUnitTest not_built = TEST(test_not_built);
+    const struct CMUnitTest not_installed = TEST(test_not_installed);
     int failed = 0;
 
     make_all();
@@ -695,7 +750,10 @@ int main(void)
         way = &ways[i];
         if (!way->built)
             failed += run(&not_built);
-        for (size_t n = 0; way->built && n < sizeof(tests) / sizeof(tests[0]); n++)
+        if (way->access == CONF_ACCESS_PROVIDER)
+            failed += run(&not_installed);
+        for (size_t n = 0; way->built && is_installed() && n < sizeof(tests) / sizeof(tests[0]);
+             n++)
             failed += run(&tests[n]);
     }
     remove_all();

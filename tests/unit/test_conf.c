@@ -667,11 +667,11 @@ static void further_tokens_take_over_what_they_do_not_say(void **state)
     (void)state;
     snprintf(
         text, sizeof(text),
-        "%stoken: {module: /m, env: {A: b}, init_args: x='y', pin_file: p, "
+        "%stoken: {module: /m, provider: q, env: {A: b}, init_args: x='y', pin_file: p, "
         "sessions: 4, processes: 2}\n"
         "more_tokens:\n"
         "  - {sessions: 8, key: \"pkcs11:token=two;object=ca;type=private\"}\n"
-        "  - {module: /n, init_args: \"\", env: {C: d, E: f}, pin_env: PIN_OF_THREE, timeout: 5s}\n"
+        "  - {module: /n, provider: \"\", init_args: \"\", env: {C: d, E: f}, pin_env: PIN_OF_THREE, timeout: 5s}\n"
         "token_choice: spread\n",
         base);
     conf = load(text);
@@ -688,6 +688,8 @@ static void further_tokens_take_over_what_they_do_not_say(void **state)
     assert_int_equal(conf->token[2].env_count, 2);
     assert_string_equal(conf->token[1].init_args, "x='y'");
     assert_null(conf->token[2].init_args);
+    assert_string_equal(conf->token[1].provider, "q");
+    assert_null(conf->token[2].provider);
     assert_null(conf->token[2].pin_file);
     assert_string_equal(conf->token[2].pin_env, "PIN_OF_THREE");
     assert_int_equal(conf->token[2].sessions, 4);
