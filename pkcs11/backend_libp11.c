@@ -103,6 +103,8 @@ static enum leafd_err libp11_open(struct backend *backend, const struct secret *
         err = backend_library_open(backend, pin, SPARE, why);
     if (err == LEAFD_OK)
         err = backend_library_refuse_edwards(backend, why);
+    if (err == LEAFD_OK)
+        err = backend_library_refuse_hashing(backend, why);
     if (err != LEAFD_OK)
         return err;
     backend->impl = calloc(1, sizeof(struct libp11));

@@ -53,6 +53,11 @@ enum leafd_err backend_library_open(struct backend *backend, const struct secret
                     "the module cannot lock (CKR_CANT_LOCK), which token.access: %s needs: use "
                     "native",
                     backend->ops->name);
+    if (token_module_has_instances(tokens->module))
+        return fail(why, LEAFD_CONFIG,
+                    "the module gives token.access: %s an instance of its own, where nobody has "
+                    "logged in (as p11-kit remoting does): use native",
+                    backend->ops->name);
     for (size_t i = 0; i < backend->key_count && err == LEAFD_OK; i++)
         err = check_key(backend, tokens->key[i], why);
     if (err == LEAFD_OK)
@@ -96,6 +101,20 @@ UI_METHOD *backend_library_nobody(void)
 enum rung backend_library_least_rung(struct backend *backend)
 {
     return backend->impl ? RUNG_MODULE : backend_tokens_least_rung(backend);
+}
+
+enum leafd_err backend_library_refuse_hashing(const struct backend *backend, struct why *why)
+{
+    for (size_t i = 0; i < backend->key_count; i++) {
+        const struct token_key *key = backend->tokens.key[i];
+
+        if (key->mechanism.hashes && key->algorithm != SIG_ED25519)
+            return fail(why, LEAFD_CONFIG,
+                        "token \"%s\" signs whole messages alone (%s), and token.access: %s "
+                        "digests: use native",
+                        key->token->label, ckm_name(key->mechanism.type), backend->ops->name);
+    }
+    return LEAFD_OK;
 }
 
 enum leafd_err backend_library_refuse_edwards(const struct backend *backend, struct why *why)

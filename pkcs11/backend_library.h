@@ -14,7 +14,7 @@
 
 /* Opens the tokens for a library that has `spare` sessions more than there are lanes. LEAFD_CONFIG:
  * what such a library cannot do: a key that wants the PIN for each signature, a module that cannot
- * lock, a token with too few sessions. */
+ * lock or that does not share the login, a token with too few sessions. */
 LEAFD_CHECKED enum leafd_err backend_library_open(struct backend *backend, const struct secret *pin,
                                                   unsigned spare, struct why *why);
 /* Lanes, with the same `spare`. */
@@ -24,6 +24,10 @@ unsigned backend_library_lanes(const struct backend *backend, unsigned spare);
  * anybody's: libp11 before 0.4.14 then finds none. Before the tokens are open it looks at the CAs
  * alone. */
 LEAFD_CHECKED enum leafd_err backend_library_refuse_edwards(const struct backend *backend,
+                                                            struct why *why);
+
+/* LEAFD_CONFIG for a token that cannot sign a digest made elsewhere, once it is open. */
+LEAFD_CHECKED enum leafd_err backend_library_refuse_hashing(const struct backend *backend,
                                                             struct why *why);
 
 enum { BACKEND_LIBRARY_URI_MAX = 1024 };

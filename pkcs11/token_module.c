@@ -161,19 +161,19 @@ static bool is_known_version(const CK_FUNCTION_LIST *list)
     return list->version.major == 2 || list->version.major == 3;
 }
 
-static enum leafd_err load(const char *path, CK_FUNCTION_LIST **ret, struct why *why)
+static enum leafd_err load(struct token_module *module, const char *path, struct why *why)
 {
-    CK_C_GetFunctionList get = source;
     CK_FUNCTION_LIST *list = NULL;
     CK_RV rv;
 
-    if (!get) {
-        enum leafd_err err = load_file(path, &get, why);
+    module->get = source;
+    if (!module->get) {
+        enum leafd_err err = load_file(path, &module->get, why);
 
         if (err != LEAFD_OK)
             return err;
     }
-    rv = get(&list);
+    rv = module->get(&list);
     if (rv != CKR_OK || !list)
         return fail(why, LEAFD_CONFIG, "token.module: %s: C_GetFunctionList: %s", path,
                     rv == CKR_OK ? "it gives none" : ckr_name(rv));
@@ -181,7 +181,7 @@ static enum leafd_err load(const char *path, CK_FUNCTION_LIST **ret, struct why 
         return fail(why, LEAFD_CONFIG,
                     "token.module: %s speaks version %d.%d of PKCS#11; leafd needs 2 or 3", path,
                     list->version.major, list->version.minor);
-    *ret = list;
+    module->f = list;
     return LEAFD_OK;
 }
 
@@ -225,7 +225,7 @@ enum leafd_err token_module_open(const struct conf_token *token, struct token_mo
     err = set_environment(token, why);
     if (err != LEAFD_OK)
         goto out;
-    err = load(token->module, &module->f, why);
+    err = load(module, token->module, why);
     if (err != LEAFD_OK)
         goto out;
     err = initialize(module, token, why);
@@ -263,6 +263,13 @@ bool token_module_is_same(const struct conf_token *a, const struct conf_token *b
         same = is_same_text(a->env[i].name, b->env[i].name) &&
                is_same_text(a->env[i].value, b->env[i].value);
     return same;
+}
+
+bool token_module_has_instances(const struct token_module *module)
+{
+    CK_FUNCTION_LIST *another = NULL;
+
+    return module->get(&another) == CKR_OK && another != module->f;
 }
 
 void token_module_enter(struct token_module *module)

@@ -13,6 +13,7 @@
 struct token_module {
     CK_FUNCTION_LIST *f;
     CK_INFO info;
+    CK_C_GetFunctionList get;
     bool one_lane;        /* CKR_CANT_LOCK: it must never be called twice at a time */
     bool finalize;        /* C_Initialize was ours */
     pthread_mutex_t lock; /* held in calls when one_lane */
@@ -29,6 +30,10 @@ void token_module_close(struct token_module *module);
 
 /* Do both name the same module, told the same? */
 bool token_module_is_same(const struct conf_token *a, const struct conf_token *b);
+
+/* Does each caller of C_GetFunctionList get an instance with a login of its own, as from p11-kit
+ * remoting? Else they all share the login of this process. */
+bool token_module_has_instances(const struct token_module *module);
 
 void token_module_enter(struct token_module *module);
 void token_module_leave(struct token_module *module);
