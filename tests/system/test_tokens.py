@@ -217,7 +217,7 @@ def test_one_is_slow(folder, two, choice):
         token.tell("latency.C_Sign = 10000")
     with LeafdProcess(folder, config) as daemon:
         wait_both(daemon)
-        alone = run_load(daemon.address, new_hosts("alone", 600), clients=8)
+        alone = run_load(daemon.address, new_hosts("alone", 600), clients=16)
         found = []
 
         def is_ejected():
@@ -229,9 +229,9 @@ def test_one_is_slow(folder, two, choice):
             wait_for(is_ejected, "it is ejected")
             found.append(time.monotonic() - began)
 
-        load_during(daemon, slow.authority, "slow", find_out, more=0, clients=8)
+        load_during(daemon, slow.authority, "slow", find_out, more=0, clients=16)
         signed, since = slow.count("sign"), time.monotonic()
-        beside = run_load(daemon.address, new_hosts("beside", 800), clients=8)
+        beside = run_load(daemon.address, new_hosts("beside", 800), clients=16)
         assert_all_good(beside, slow.authority)
         probes = slow.count("sign") - signed
         print(f"{choice}: 99 % of requests within {percentile_99_ms(alone):.0f} ms while both are fast, "
