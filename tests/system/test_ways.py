@@ -36,6 +36,8 @@ def why_not(way):
     """Why this machine cannot go that way; None: it can."""
     if way == "provider" and not (modules_folder() / "pkcs11.so").exists():
         return "no OpenSSL provider pkcs11; on Debian 13: apt-get install pkcs11-provider"
+    if way == "provider" and tree.IS_SANITIZED:
+        return "pkcs11-provider loads the module with RTLD_DEEPBIND, which sanitizers do not bear"
     if way == "engine" and subprocess.run(["openssl", "engine", "pkcs11"], capture_output=True).returncode != 0:
         return "no OpenSSL engine pkcs11; on Debian: apt-get install libengine-pkcs11-openssl"
     return None
