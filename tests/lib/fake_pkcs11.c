@@ -245,7 +245,7 @@ struct fake_session {
     CK_SESSION_HANDLE handle; /* 0: free */
     unsigned token;
     CK_FLAGS flags;
-    bool busy; /* a call is using it: a second one is a race */
+    bool busy; /* a call is using it, from its first moment to its last: a second one is a race */
     bool finding;
     bool signing;
     bool shown; /* the PIN, for the operation that has begun */
@@ -696,9 +696,37 @@ static void hang(unsigned version)
     }
 }
 
+static struct fake_session *find_session(CK_SESSION_HANDLE handle)
+{
+    for (unsigned i = 0; handle && i < SESSIONS_MAX; i++)
+        if (fake.session[i].handle == handle)
+            return &fake.session[i];
+    return NULL;
+}
+
+static void session_begin(CK_SESSION_HANDLE handle)
+{
+    struct fake_session *session = find_session(handle);
+
+    if (!session)
+        return;
+    if (session->busy)
+        counter_add(COUNT_RACE);
+    session->busy = true;
+}
+
+/* It may have been lost meanwhile. */
+static void session_end(CK_SESSION_HANDLE handle)
+{
+    struct fake_session *session = find_session(handle);
+
+    if (session)
+        session->busy = false;
+}
+
 /* Counts, and does what the control file wants to happen. Anything but CKR_OK is the call's result.
- */
-static CK_RV enter(enum function fn)
+ * `session`: what it works on, or CK_INVALID_HANDLE. */
+static CK_RV enter(enum function fn, CK_SESSION_HANDLE session)
 {
     bool hangs;
     bool crashes;
@@ -717,6 +745,7 @@ static CK_RV enter(enum function fn)
     if (fake.one_caller && fake.callers)
         counter_add(COUNT_RACE);
     fake.callers++;
+    session_begin(session);
     crashes = fault_due(&fake.config.crash[fn]);
     hangs = fault_due(&fake.config.hang[fn]);
     latency = fake.config.latency_us[fn];
@@ -740,8 +769,9 @@ static CK_RV enter(enum function fn)
     return rv;
 }
 
-static CK_RV leave(CK_RV rv)
+static CK_RV leave(CK_RV rv, CK_SESSION_HANDLE session)
 {
+    session_end(session);
     if (fake.callers)
         fake.callers--;
     pthread_mutex_unlock(&fake.lock);
@@ -754,14 +784,15 @@ static bool is_forked(void)
     return fake.pid && fake.pid != getpid();
 }
 
-#define CALL(fn, body)                                                                             \
+#define CALL_ON(fn, session, body)                                                                 \
     do {                                                                                           \
-        CK_RV call_rv_ = enter(fn);                                                                \
+        CK_RV call_rv_ = enter(fn, session);                                                       \
                                                                                                    \
         if (is_forked())                                                                           \
             return call_rv_;                                                                       \
-        return leave(call_rv_ == CKR_OK ? (body) : call_rv_);                                      \
+        return leave(call_rv_ == CKR_OK ? (body) : call_rv_, session);                             \
     } while (0)
+#define CALL(fn, body) CALL_ON(fn, CK_INVALID_HANDLE, body)
 
 /* ---- slots and tokens; with the lock held from here on ---- */
 
@@ -1000,14 +1031,6 @@ static CK_RV fake_mechanism_info(CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism,
 
 /* ---- sessions and login ---- */
 
-static struct fake_session *find_session(CK_SESSION_HANDLE handle)
-{
-    for (unsigned i = 0; handle && i < SESSIONS_MAX; i++)
-        if (fake.session[i].handle == handle)
-            return &fake.session[i];
-    return NULL;
-}
-
 static CK_RV do_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *ret)
 {
     unsigned token;
@@ -1051,8 +1074,6 @@ static CK_RV do_close(CK_SESSION_HANDLE handle)
 
     if (!session)
         return CKR_SESSION_HANDLE_INVALID;
-    if (session->busy)
-        counter_add(COUNT_RACE);
     token = session->token;
     session_keys_lose(handle);
     *session = (struct fake_session){0};
@@ -1066,7 +1087,7 @@ static CK_RV do_close(CK_SESSION_HANDLE handle)
 
 static CK_RV fake_close(CK_SESSION_HANDLE handle)
 {
-    CALL(FN_C_CloseSession, do_close(handle));
+    CALL_ON(FN_C_CloseSession, handle, do_close(handle));
 }
 
 static CK_RV do_close_all(CK_SLOT_ID slot)
@@ -1075,9 +1096,13 @@ static CK_RV do_close_all(CK_SLOT_ID slot)
 
     if (!slot_token(slot, &token))
         return CKR_SLOT_ID_INVALID;
-    for (unsigned i = 0; i < SESSIONS_MAX; i++)
-        if (fake.session[i].handle && fake.session[i].token == token)
-            (void)do_close(fake.session[i].handle);
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        if (!fake.session[i].handle || fake.session[i].token != token)
+            continue;
+        if (fake.session[i].busy)
+            counter_add(COUNT_RACE);
+        (void)do_close(fake.session[i].handle);
+    }
     return CKR_OK;
 }
 
@@ -1105,7 +1130,7 @@ static CK_RV do_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
 
 static CK_RV fake_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
 {
-    CALL(FN_C_GetSessionInfo, do_session_info(handle, info));
+    CALL_ON(FN_C_GetSessionInfo, handle, do_session_info(handle, info));
 }
 
 /* CKU_CONTEXT_SPECIFIC: for one operation of a key with CKA_ALWAYS_AUTHENTICATE. */
@@ -1154,7 +1179,7 @@ static CK_RV do_login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, const unsigne
 static CK_RV fake_login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, unsigned char *pin,
                         CK_ULONG len)
 {
-    CALL(FN_C_Login, do_login(handle, user, pin, len));
+    CALL_ON(FN_C_Login, handle, do_login(handle, user, pin, len));
 }
 
 static CK_RV do_logout(CK_SESSION_HANDLE handle)
@@ -1171,7 +1196,7 @@ static CK_RV do_logout(CK_SESSION_HANDLE handle)
 
 static CK_RV fake_logout(CK_SESSION_HANDLE handle)
 {
-    CALL(FN_C_Logout, do_logout(handle));
+    CALL_ON(FN_C_Logout, handle, do_logout(handle));
 }
 
 /* ---- objects: key i is private handle 2i+1 and public handle 2i+2, plus the offset ---- */
@@ -1343,7 +1368,7 @@ static CK_RV do_attributes(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object, CK
 static CK_RV fake_attributes(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *list,
                              CK_ULONG count)
 {
-    CALL(FN_C_GetAttributeValue, do_attributes(handle, object, list, count));
+    CALL_ON(FN_C_GetAttributeValue, handle, do_attributes(handle, object, list, count));
 }
 
 static bool object_matches(const struct fake_key *key, bool is_private, const CK_ATTRIBUTE *wanted,
@@ -1384,7 +1409,7 @@ static CK_RV do_find_init(CK_SESSION_HANDLE handle, const CK_ATTRIBUTE *wanted, 
 
 static CK_RV fake_find_init(CK_SESSION_HANDLE handle, CK_ATTRIBUTE *wanted, CK_ULONG count)
 {
-    CALL(FN_C_FindObjectsInit, do_find_init(handle, wanted, count));
+    CALL_ON(FN_C_FindObjectsInit, handle, do_find_init(handle, wanted, count));
 }
 
 static CK_RV do_find(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE *out, CK_ULONG max, CK_ULONG *ret)
@@ -1402,7 +1427,7 @@ static CK_RV do_find(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE *out, CK_ULONG m
 
 static CK_RV fake_find(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE *out, CK_ULONG max, CK_ULONG *ret)
 {
-    CALL(FN_C_FindObjects, do_find(handle, out, max, ret));
+    CALL_ON(FN_C_FindObjects, handle, do_find(handle, out, max, ret));
 }
 
 static CK_RV do_find_final(CK_SESSION_HANDLE handle)
@@ -1419,7 +1444,7 @@ static CK_RV do_find_final(CK_SESSION_HANDLE handle)
 
 static CK_RV fake_find_final(CK_SESSION_HANDLE handle)
 {
-    CALL(FN_C_FindObjectsFinal, do_find_final(handle));
+    CALL_ON(FN_C_FindObjectsFinal, handle, do_find_final(handle));
 }
 
 /* ---- making and destroying ---- */
@@ -1518,8 +1543,9 @@ static CK_RV fake_generate(CK_SESSION_HANDLE handle, CK_MECHANISM *mechanism, CK
 {
     bool decrypt_is_said = attribute_in(private, private_count, CKA_DECRYPT) != NULL;
 
-    CALL(FN_C_GenerateKeyPair, do_generate(handle, mechanism->mechanism, public, public_count,
-                                           decrypt_is_said, ret_public, ret_private));
+    CALL_ON(FN_C_GenerateKeyPair, handle,
+            do_generate(handle, mechanism->mechanism, public, public_count, decrypt_is_said,
+                        ret_public, ret_private));
 }
 
 /* Either half takes the pair away. */
@@ -1539,7 +1565,7 @@ static CK_RV do_destroy(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object)
 
 static CK_RV fake_destroy(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE object)
 {
-    CALL(FN_C_DestroyObject, do_destroy(handle, object));
+    CALL_ON(FN_C_DestroyObject, handle, do_destroy(handle, object));
 }
 
 /* ---- signing ---- */
@@ -1589,7 +1615,7 @@ static CK_RV do_sign_init(CK_SESSION_HANDLE handle, const CK_MECHANISM *mechanis
 static CK_RV fake_sign_init(CK_SESSION_HANDLE handle, CK_MECHANISM *mechanism,
                             CK_OBJECT_HANDLE object)
 {
-    CALL(FN_C_SignInit, do_sign_init(handle, mechanism, object));
+    CALL_ON(FN_C_SignInit, handle, do_sign_init(handle, mechanism, object));
 }
 
 /* ECDSA-Sig-Value to r||s. */
@@ -1667,14 +1693,11 @@ static CK_RV do_sign(CK_SESSION_HANDLE handle, const uint8_t *data, CK_ULONG dat
 
     if (!session)
         return CKR_SESSION_HANDLE_INVALID;
-    if (session->busy)
-        counter_add(COUNT_RACE);
     if (!session->signing || session->sign_key >= fake.config.key_count)
         return CKR_OPERATION_NOT_INITIALIZED;
     session->signing = false;
     if (fake.config.key[session->sign_key].always_authenticate && !session->shown)
         return CKR_USER_NOT_LOGGED_IN;
-    session->busy = true;
     mechanism = session->mechanism;
     key = fake.config.key[session->sign_key].key;
     if (EVP_PKEY_up_ref(key) != 1)
@@ -1688,7 +1711,6 @@ static CK_RV do_sign(CK_SESSION_HANDLE handle, const uint8_t *data, CK_ULONG dat
     session = find_session(handle); /* it may have been lost meanwhile */
     if (!session)
         return CKR_SESSION_HANDLE_INVALID;
-    session->busy = false;
     if (!ok)
         return CKR_DATA_INVALID;
     if (fake.config.longer > 0)
@@ -1721,11 +1743,12 @@ static CK_RV sign_ended(CK_SESSION_HANDLE handle, CK_RV rv)
 static CK_RV fake_sign(CK_SESSION_HANDLE handle, unsigned char *data, CK_ULONG data_len,
                        unsigned char *out, CK_ULONG *len)
 {
-    CK_RV rv = enter(FN_C_Sign);
+    CK_RV rv = enter(FN_C_Sign, handle);
 
     if (is_forked())
         return rv;
-    return leave(rv == CKR_OK ? do_sign(handle, data, data_len, out, len) : sign_ended(handle, rv));
+    return leave(rv == CKR_OK ? do_sign(handle, data, data_len, out, len) : sign_ended(handle, rv),
+                 handle);
 }
 
 /* ---- the list ---- */
