@@ -11,8 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A request that spoils the token's work each time must not stop it for ever. */
-enum { ATTEMPTS_MAX = 8 };
+enum {
+    ATTEMPTS_MAX =
+        8, /* a request that spoils the token's work each time must not stop it for ever */
+    TELL_AHEAD_MS = 300, /* before its deadline an asker hears that nobody signs now */
+    LOOK_MS = 100
+};
 
 struct signer_queue {
     double max_rate;
@@ -227,13 +231,13 @@ enum leafd_err signer_queue_add(struct signer_queue *queue, struct front_link *f
 static void answer_job(struct signer_queue *queue, struct sign_job *job, enum leafd_err err,
                        struct bytes signature, uint64_t batch)
 {
-    if (err == LEAFD_AGAIN && atomic_load(&job->checked))
+    if ((err == LEAFD_AGAIN || err == LEAFD_TOKEN_UNAVAILABLE) && atomic_load(&job->checked))
         sign_check_forget(queue->check, job->request.tbs);
     sign_answer(job->front, job->id, err, signature, batch);
 }
 
-/* What waits goes back. */
-static void send_back(struct signer_queue *queue, struct sign_job *job)
+/* What has waited goes back. */
+static void send_back(struct signer_queue *queue, struct sign_job *job, enum leafd_err err)
 {
     while (job) {
         struct sign_job *next = job->next;
@@ -243,7 +247,7 @@ static void send_back(struct signer_queue *queue, struct sign_job *job)
         mine = claim(job);
         pthread_mutex_unlock(&queue->lock);
         if (mine)
-            answer_job(queue, job, LEAFD_AGAIN, (struct bytes){NULL, 0}, 0);
+            answer_job(queue, job, err, (struct bytes){NULL, 0}, 0);
         pthread_mutex_lock(&queue->lock);
         last = let_go(job);
         pthread_mutex_unlock(&queue->lock);
@@ -269,7 +273,7 @@ void signer_queue_set_mode(struct signer_queue *queue, enum signer_queue_mode mo
     }
     pthread_cond_broadcast(&queue->changed);
     pthread_mutex_unlock(&queue->lock);
-    send_back(queue, sent_back);
+    send_back(queue, sent_back, LEAFD_AGAIN);
 }
 
 bool signer_queue_pause(struct signer_queue *queue)
@@ -440,16 +444,45 @@ static void lose(struct signer_queue *queue, struct sign_seat *seat)
     pthread_cond_signal(&queue->changed);
 }
 
+/* ---- nobody signs now ---- */
+
+/* Takes those out of the line that cannot wait any longer. */
+static struct sign_job *take_late(struct signer_queue *queue, int64_t now_ms)
+{
+    struct sign_job *late = NULL, **last_late = &late;
+    struct sign_job **at = &queue->first;
+
+    queue->last = &queue->first;
+    while (*at) {
+        struct sign_job *job = *at;
+
+        if (job->request.deadline_ms - TELL_AHEAD_MS > now_ms) {
+            at = &job->next;
+            queue->last = at;
+            continue;
+        }
+        *at = job->next;
+        job->next = NULL;
+        job->waits = false;
+        queue->count--;
+        *last_late = job;
+        last_late = &job->next;
+    }
+    return late;
+}
+
 unsigned signer_queue_watch(struct signer_queue *queue, struct sign_seat *const *seats,
                             unsigned count, int64_t timeout_ms, int64_t *ret_next_ms)
 {
     int64_t now_ms = clock_mono_ms();
+    int64_t look_ms = timeout_ms / 4 < LOOK_MS ? timeout_ms / 4 : LOOK_MS;
+    struct sign_job *late = NULL;
     unsigned lost = 0;
 
     *ret_next_ms = INT64_MAX;
     pthread_mutex_lock(&queue->lock);
     if (queue->busy || queue->first)
-        *ret_next_ms = now_ms + timeout_ms / 4;
+        *ret_next_ms = now_ms + look_ms;
     for (unsigned i = 0; i < count; i++) {
         struct sign_seat *seat = seats[i];
         int64_t since_ms = atomic_load(&seat->signing_since_ms);
@@ -459,6 +492,9 @@ unsigned signer_queue_watch(struct signer_queue *queue, struct sign_seat *const 
             lose(queue, seat);
         lost += seat->lost;
     }
+    if (queue->mode == SIGNER_QUEUE_PAUSED)
+        late = take_late(queue, now_ms);
     pthread_mutex_unlock(&queue->lock);
+    send_back(queue, late, LEAFD_TOKEN_UNAVAILABLE);
     return lost;
 }

@@ -92,7 +92,8 @@ void signer_queue_find(struct signer_queue *queue, struct sign_seat *seat);
 
 /* Looks for lanes among `seats` that are in the module for over `timeout_ms`, while others have got
  * further or nobody has: marks them lost and puts their requests first in line (of a queue that is
- * shut they go back when that is said again). Returns how many are lost by now; *ret_next_ms is
- * when to look again (clock_mono_ms; INT64_MAX: when there is work). */
+ * shut they go back when that is said again). In a queue that is paused it looks for requests that
+ * cannot wait any longer, and answers LEAFD_TOKEN_UNAVAILABLE. Returns how many lanes are lost by
+ * now; *ret_next_ms is when to look again (clock_mono_ms; INT64_MAX: when there is work). */
 unsigned signer_queue_watch(struct signer_queue *queue, struct sign_seat *const *seats,
                             unsigned count, int64_t timeout_ms, int64_t *ret_next_ms);

@@ -1329,6 +1329,31 @@ static void an_opening_that_hangs(void **state)
     pair_free(&pair);
 }
 
+/* Meanwhile nobody is left without a word: an asker hears of it before its deadline, not after. */
+static void an_opening_that_takes_long(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+    struct bytes tbs = good_tbs(ca);
+    struct answer answer;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    pair.conf.token[0].timeout_ms = 60000;
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    control("session_epoch = 1\nhang.C_Login = 1");
+    for (int turn = 0; turn < 2; turn++) { /* the second finds the queue paused */
+        ask(pair.client, ca, tbs, clock_mono_ms() + 600, &answer);
+        assert_int_equal(wait_for(&answer), LEAFD_TOKEN_UNAVAILABLE);
+    }
+    control("session_epoch = 1");
+    assert_int_equal(sign(pair.client, ca, tbs), LEAFD_OK);
+    free((void *)(uintptr_t)tbs.data);
+    pair_free(&pair);
+}
+
 /* ---- */
 
 static void write_key(const char *path, EVP_PKEY *key)
@@ -1410,6 +1435,7 @@ int main(void)
         cmocka_unit_test(a_hanging_lane_costs_nobody),
         cmocka_unit_test(the_only_lane_hangs),
         cmocka_unit_test(an_opening_that_hangs),
+        cmocka_unit_test(an_opening_that_takes_long),
         /* this process never sends a PIN again that was refused: these come last */
         cmocka_unit_test(a_wrong_pin_is_tried_once),
         cmocka_unit_test(a_pin_that_goes_wrong_later_blocks),
