@@ -236,8 +236,10 @@ static bool probe(struct token_keeper *keeper)
     struct why why = {""};
     enum leafd_err err = LEAFD_TOKEN_UNAVAILABLE;
 
-    if (!signer_crew_park(keeper->crew, clock_mono_ms()))
-        return true; /* a lane still hangs in the module */
+    if (!signer_crew_park(keeper->crew, clock_mono_ms())) {
+        keeper->delay_ms = RETRY_MS; /* a lane still hangs in the module */
+        return true;
+    }
     err = open_token(keeper, probe_rung(keeper), &why);
     if (err == LEAFD_OK)
         return true;

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PATIENCE_MS = 20000, FAR_MS = 60000, DAY_SEC = 86400 };
@@ -1354,6 +1355,34 @@ static void an_opening_that_takes_long(void **state)
     pair_free(&pair);
 }
 
+/* Lanes that hang keep the token from being opened; the processor is not kept busy until then. */
+static void a_keeper_that_waits_for_a_lane(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+    int64_t until_ms;
+    clock_t used;
+
+    (void)state;
+    control("");
+    pair_init_token(&pair);
+    pair.conf.token[0].sessions = 1;
+    pair.conf.token[0].timeout_ms = 100;
+    assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    control("hang.C_Sign = 1");
+    assert_int_equal(sign_new(pair.client, ca), LEAFD_AGAIN);
+    wait_for_state(pair.client, SIGNER_CONNECTING, &status);
+    until_ms = clock_mono_ms() + 500;
+    used = clock();
+    while (clock_mono_ms() < until_ms)
+        poll(NULL, 0, 50);
+    assert_true(clock() - used < CLOCKS_PER_SEC / 20);
+    control("");
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    pair_free(&pair);
+}
+
 /* ---- */
 
 static void write_key(const char *path, EVP_PKEY *key)
@@ -1436,6 +1465,7 @@ int main(void)
         cmocka_unit_test(the_only_lane_hangs),
         cmocka_unit_test(an_opening_that_hangs),
         cmocka_unit_test(an_opening_that_takes_long),
+        cmocka_unit_test(a_keeper_that_waits_for_a_lane),
         /* this process never sends a PIN again that was refused: these come last */
         cmocka_unit_test(a_wrong_pin_is_tried_once),
         cmocka_unit_test(a_pin_that_goes_wrong_later_blocks),
