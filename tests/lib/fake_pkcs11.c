@@ -33,7 +33,8 @@
  *   own_usage = yes | no        C_GenerateKeyPair wants no word about CKA_DECRYPT
  *   made_extractable = yes | no C_GenerateKeyPair does not do as it is told
  *   latency.FUNCTION = 5000     microseconds
- *   fail.FUNCTION = CKR_DEVICE_ERROR 3 [1]     the next 3 calls (0: all), after 1 that is good
+ *   fail.FUNCTION = CKR_DEVICE_ERROR 3 [1]     the next 3 calls (0: all), after 1 that is good; one
+ *                               that says that its session is gone has lost it
  *   hang.FUNCTION = 1 [0]       so many next calls hang until the control file changes
  *   crash.FUNCTION = 1 [0]      the next call dies of SIGSEGV
  *   corrupt = 1                 so many next signatures are wrong
@@ -724,6 +725,18 @@ static void session_end(CK_SESSION_HANDLE handle)
         session->busy = false;
 }
 
+/* By itself: the login stays. */
+static void session_lose(CK_SESSION_HANDLE handle)
+{
+    struct fake_session *session = find_session(handle);
+
+    if (!session)
+        return;
+    session_keys_lose(handle);
+    *session = (struct fake_session){0};
+    counter_set(COUNT_SESSIONS_OPEN, --fake.open);
+}
+
 /* Counts, and does what the control file wants to happen. Anything but CKR_OK is the call's result.
  * `session`: what it works on, or CK_INVALID_HANDLE. */
 static CK_RV enter(enum function fn, CK_SESSION_HANDLE session)
@@ -771,6 +784,8 @@ static CK_RV enter(enum function fn, CK_SESSION_HANDLE session)
 
 static CK_RV leave(CK_RV rv, CK_SESSION_HANDLE session)
 {
+    if (rv == CKR_SESSION_HANDLE_INVALID || rv == CKR_SESSION_CLOSED)
+        session_lose(session);
     session_end(session);
     if (fake.callers)
         fake.callers--;
