@@ -586,6 +586,8 @@ enum leafd_err token_key_sign(struct token_key *key, struct bytes message, uint8
 
     if (!make_input(key, message, room, &input))
         return fail(why, LEAFD_INTERNAL, "OpenSSL did not hash");
+    if (key->algorithm == SIG_ED25519)
+        size = key->signature_max; /* NSS takes no more room than it fills */
     if (!is_ecdsa) {
         err = sign_raw(key, input, out, size, &raw_len, why);
         if (err == LEAFD_OK && raw_len != key->signature_max)
