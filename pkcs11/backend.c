@@ -213,15 +213,18 @@ static bool lane_verify(struct backend_lane *lane, size_t index, struct bytes tb
 static enum leafd_err sign_once(struct backend_lane *lane, size_t index, struct bytes tbs,
                                 uint8_t *out, size_t *len, struct why *why)
 {
-    enum leafd_err err;
+    const struct backend_ops *ops = lane->backend->ops;
+    enum leafd_err err = ops->may_sign ? ops->may_sign(lane->backend, why) : LEAFD_OK;
 
+    if (err != LEAFD_OK)
+        return err;
     if (!sign_again(lane, index)) {
         ERR_clear_error();
         return fail(why, LEAFD_INTERNAL, "cannot prepare a signature");
     }
     if (EVP_DigestSign(lane->key[index].sign, out, len, tbs.data, tbs.len) == 1)
         return LEAFD_OK;
-    err = lane->backend->ops->sign_failed(why);
+    err = ops->sign_failed(why);
     ERR_clear_error();
     return err == LEAFD_OK ? fail(why, LEAFD_INTERNAL, "OpenSSL did not sign") : err;
 }

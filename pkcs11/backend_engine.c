@@ -126,6 +126,7 @@ const struct backend_ops backend_engine_ops = {
     .close_token = engine_close_token,
     .least_rung = backend_library_least_rung,
     .lanes = engine_lanes,
+    .may_sign = backend_tokens_check,
     .sign_failed = backend_library_sign_failed,
     .check = backend_tokens_check,
     .keep_alive = backend_tokens_keep_alive,

@@ -4,7 +4,8 @@
  * What libp11 0.4.12 and 0.4.13 do that decides how it is used here: 16 sessions at most; a session
  * that fails goes back to the others, so nothing but a new PKCS11_CTX helps once they are lost;
  * C_OpenSession that fails while none is open makes them wait for ever, so sessions are known to be
- * free before it is asked (and if it hangs all the same, the keeper has the process replaced); one
+ * free before it is asked, and the token to be there before each signature, since 0.4.13 throws
+ * lost sessions away and opens new ones (if it hangs all the same, the process is replaced); one
  * Ed25519 key makes them fail to list any. */
 #include "pkcs11/backend_library.h"
 #include "pkcs11/backend_tokens.h"
@@ -155,6 +156,7 @@ const struct backend_ops backend_libp11_ops = {
     .close_token = libp11_close_token,
     .least_rung = backend_library_least_rung,
     .lanes = libp11_lanes,
+    .may_sign = backend_tokens_check,
     .sign_failed = backend_library_sign_failed,
     .check = backend_tokens_check,
     .keep_alive = backend_tokens_keep_alive,

@@ -2,7 +2,7 @@
 /* What a backend has to give so that backend.c can do the rest: an EVP_PKEY per CA that signs. For
  * the backends alone; everyone else includes pkcs11/backend.h.
  *
- * Threads: open, close and lanes from one thread; sign_failed, check and count from any.
+ * Threads: open, close and lanes from one thread; may_sign, sign_failed, check and count from any.
  */
 #pragma once
 
@@ -27,6 +27,9 @@ struct backend_ops {
      * from. RUNG_SESSION: without any close. NULL: RUNG_TOKEN. */
     enum rung (*least_rung)(struct backend *backend);
     unsigned (*lanes)(const struct backend *backend);
+    /* Asked before each signature: not LEAFD_OK where its library would wait for ever. May be NULL:
+     * it would not. */
+    enum leafd_err (*may_sign)(struct backend *backend, struct why *why);
     /* Why the last signature of this thread failed; OpenSSL's errors are still there. LEAFD_AGAIN:
      * it has not tried twice, and a second try may do. */
     enum leafd_err (*sign_failed)(struct why *why);
