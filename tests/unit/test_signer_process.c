@@ -978,9 +978,7 @@ static void what_is_missing_is_looked_for_gently(void **state)
     control("tokens =\nsession_epoch = 1");
     assert_int_equal(sign_new(pair.client, ca), LEAFD_AGAIN);
     wait_for_state(pair.client, SIGNER_CONNECTING, &status);
-    initialized = counter("initialize");
-    wait_for_calls("C_Initialize", 2);
-    assert_true(counter("initialize") >= initialized + 2);
+    wait_for_calls("initialize", 2);
     control("");
     wait_for_state(pair.client, SIGNER_READY, &status);
     pair_free(&pair);
