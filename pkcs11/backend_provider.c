@@ -201,6 +201,21 @@ static enum leafd_err load(struct backend *backend, struct why *why)
     return configure(backend, provided->libctx, why);
 }
 
+/* pkcs11-provider hashes for it by itself. */
+static enum leafd_err check_pss(const struct backend *backend, struct why *why)
+{
+    for (size_t i = 0; i < backend->key_count; i++) {
+        const struct token_key *key = backend->tokens.key[i];
+
+        if (key->algorithm == SIG_RSA_PSS_SHA256 && key->mechanism.hashes)
+            return fail(why, LEAFD_CONFIG,
+                        "token \"%s\" has no CKM_RSA_PKCS_PSS, which token.access: provider needs "
+                        "for RSASSA-PSS: use native",
+                        key->token->label);
+    }
+    return LEAFD_OK;
+}
+
 static enum leafd_err provided_open(struct backend *backend, const struct secret *pin,
                                     struct why *why)
 {
@@ -208,6 +223,8 @@ static enum leafd_err provided_open(struct backend *backend, const struct secret
 
     if (err == LEAFD_OK)
         err = backend_library_open(backend, pin, SPARE, why);
+    if (err == LEAFD_OK)
+        err = check_pss(backend, why);
     if (err == LEAFD_OK && !backend_library_nobody())
         err = LEAFD_NOMEM;
     if (err == LEAFD_OK && !backend->impl)
