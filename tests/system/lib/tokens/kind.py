@@ -10,6 +10,7 @@ from lib import tree
 
 class Kind:
     CANNOT = {}
+    SPOILT = {}
     PINS = True
     label = "leafd"
     user = str(tree.SIGNER_ID)
