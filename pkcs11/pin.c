@@ -12,8 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The PIN in memory that cannot be written any more, for whoever inherits the descriptor. */
-static enum leafd_err seal(struct bytes pin, const char *row, int *ret_fd, struct why *why)
+enum leafd_err pin_seal(struct bytes pin, const char *row, int *ret_fd, struct why *why)
 {
     int fd = memfd_create("pin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -53,7 +52,7 @@ static enum leafd_err open_file(const char *path, bool again, int *ret_fd, struc
     else if (secret_read_fd(&once, fd, PIN_MAX + 1) != LEAFD_OK)
         err = fail(why, LEAFD_CONFIG, "token.pin_file: cannot read a PIN from %s", path);
     else
-        err = seal((struct bytes){once.data, once.len}, "token.pin_file", ret_fd, why);
+        err = pin_seal((struct bytes){once.data, once.len}, "token.pin_file", ret_fd, why);
 out:
     secret_clear(&once);
     close(fd);
@@ -68,7 +67,7 @@ static enum leafd_err open_variable(const char *name, int *ret_fd, struct why *w
     if (!value || !*value)
         return fail(why, LEAFD_CONFIG,
                     "token.pin_env: the environment variable %s is not set or empty", name);
-    err = seal(bytes_of(value), "token.pin_env", ret_fd, why);
+    err = pin_seal(bytes_of(value), "token.pin_env", ret_fd, why);
     if (err != LEAFD_OK)
         return err;
     /* In place first: unsetenv leaves the bytes where /proc/PID/environ shows them. */
@@ -95,6 +94,15 @@ enum leafd_err pin_open_again(const struct conf_token *token, int *ret_fd, struc
     return LEAFD_OK;
 }
 
+enum leafd_err pin_check(struct bytes pin, struct why *why)
+{
+    if (pin.len > PIN_MAX)
+        return fail(why, LEAFD_CONFIG, "the PIN is longer than %d bytes", PIN_MAX);
+    if (pin.len && memchr(pin.data, '\0', pin.len))
+        return fail(why, LEAFD_CONFIG, "the PIN holds a NUL byte");
+    return pin.len ? LEAFD_OK : fail(why, LEAFD_CONFIG, "the PIN is empty");
+}
+
 enum leafd_err pin_read(int fd, struct secret *ret, struct why *why)
 {
     struct secret raw = SECRET_EMPTY;
@@ -112,13 +120,10 @@ enum leafd_err pin_read(int fd, struct secret *ret, struct why *why)
         goto out;
     if (raw.len && raw.data[raw.len - 1] == '\n')
         raw.len--;
-    if (raw.len == 0)
-        err = fail(why, LEAFD_CONFIG, "the PIN is empty: write it to the PIN file, on one line");
-    else if (raw.len > PIN_MAX)
-        err = fail(why, LEAFD_CONFIG, "the PIN is longer than %d bytes", PIN_MAX);
-    else if (memchr(raw.data, '\0', raw.len))
-        err = fail(why, LEAFD_CONFIG, "the PIN holds a NUL byte");
-    else
+    err = raw.len
+              ? pin_check((struct bytes){raw.data, raw.len}, why)
+              : fail(why, LEAFD_CONFIG, "the PIN is empty: write it to the PIN file, on one line");
+    if (err == LEAFD_OK)
         err = secret_set(ret, (struct bytes){raw.data, raw.len});
 out:
     secret_clear(&raw);

@@ -265,10 +265,12 @@ static enum leafd_err login_error(const struct token *token, CK_RV rv, struct wh
     case CKR_PIN_INCORRECT:
     case CKR_PIN_INVALID:
     case CKR_PIN_LEN_RANGE:
-        return fail(why, LEAFD_PIN,
-                    "token \"%s\" refuses the PIN (%s); it was tried once and will not be again: "
-                    "correct it where token.pin_file, token.pin_env or the URI says",
-                    token->label, ckr_name(rv));
+        return fail(
+            why, LEAFD_PIN,
+            "token \"%s\" refuses the PIN (%s); it was tried once and will not be again: "
+            "correct it where token.pin_file, token.pin_env or the URI says, or start again "
+            "where it is asked for",
+            token->label, ckr_name(rv));
     case CKR_PIN_LOCKED:
     case CKR_PIN_EXPIRED:
     case CKR_USER_PIN_NOT_INITIALIZED:
@@ -351,7 +353,7 @@ enum leafd_err token_login(struct token *token, const struct token_uri *uri,
         if (!on_device)
             return fail(why, LEAFD_PIN,
                         "token \"%s\" wants a PIN and none is given: set token.pin_file or "
-                        "token.pin_env",
+                        "token.pin_env, or start from a terminal, where it is asked for",
                         token->label);
         err = LEAFD_OK;
     }

@@ -166,7 +166,7 @@ static enum leafd_err read_flags(struct token_key *key, CK_SESSION_HANDLE sessio
         return fail(why, LEAFD_CONFIG,
                     "the key \"%s\" in token \"%s\" wants the PIN for each signature "
                     "(CKA_ALWAYS_AUTHENTICATE), which leafd can only give from token.pin_file, "
-                    "token.pin_env or the URI",
+                    "token.pin_env, token.pin_prompt or the URI",
                     key->label, token->label);
     key->extractable = get_bool(token, session, key->handle, CKA_EXTRACTABLE);
     key->sensitive = get_bool(token, session, key->handle, CKA_SENSITIVE);

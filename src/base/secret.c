@@ -7,8 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Zeroed room for `len` bytes in the place of what was there before. */
-static LEAFD_CHECKED enum leafd_err secret_init(struct secret *secret, size_t len)
+enum leafd_err secret_init(struct secret *secret, size_t len)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t room = (len + 1 + page - 1) / page * page;

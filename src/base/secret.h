@@ -15,6 +15,9 @@ struct secret {
 
 #define SECRET_EMPTY ((struct secret){NULL, 0, 0})
 
+/* Zeroed room for `len` bytes in the place of what was there before. LEAFD_NOMEM: *secret is empty.
+ */
+LEAFD_CHECKED enum leafd_err secret_init(struct secret *secret, size_t len);
 /* Takes a copy of `from` in the place of what was there before; the caller still has to cleanse its
  * own. LEAFD_NOMEM: *secret is empty. */
 LEAFD_CHECKED enum leafd_err secret_set(struct secret *secret, struct bytes from);

@@ -42,6 +42,7 @@ enum conf_access {
     CONF_ACCESS_FILE
 };
 enum conf_verify { CONF_VERIFY_AUTO, CONF_VERIFY_ALWAYS };
+enum conf_pin_prompt { CONF_PIN_PROMPT_AUTO, CONF_PIN_PROMPT_YES, CONF_PIN_PROMPT_NO };
 enum conf_token_choice { CONF_TOKEN_PREFER_FIRST, CONF_TOKEN_SPREAD };
 enum conf_cert_format { CONF_CERT_PEM, CONF_CERT_DER };
 enum conf_key_format { CONF_KEY_BY_DIALECT, CONF_KEY_DER, CONF_KEY_PEM };
@@ -82,16 +83,18 @@ struct conf_token { /* one way to the CA keys: a module, what it needs, and the 
     char *module; /* absolute path */
     struct conf_env *env;
     size_t env_count;
-    char *provider;     /* OpenSSL provider, by name or absolute path; NULL: pkcs11 */
-    char *init_args;    /* pReserved of C_Initialize, or NULL */
-    char *pin_file;     /* absolute path, or NULL */
-    char *pin_env;      /* name of a variable, or NULL */
+    char *provider;  /* OpenSSL provider, by name or absolute path; NULL: pkcs11 */
+    char *init_args; /* pReserved of C_Initialize, or NULL */
+    char *pin_file;  /* absolute path, or NULL */
+    char *pin_env;   /* name of a variable, or NULL */
+    enum conf_pin_prompt pin_prompt;
     unsigned sessions;  /* lanes at most */
     unsigned processes; /* that share them */
     int64_t timeout_ms;
     int64_t health_ms; /* between signatures that prove an idle token; 0: none */
     enum conf_verify verify;
-    char *key; /* of the first CA in this token, as ca.key; NULL: as there */
+    char *key;       /* of the first CA in this token, as ca.key; NULL: as there */
+    unsigned number; /* 0: token, 1: the first of more_tokens, … */
 };
 
 struct conf {

@@ -53,6 +53,10 @@ static enum leafd_err check_token(const struct reader *reader, size_t index)
     if (token->pin_file && token->pin_env)
         return setting_fault(reader, pin_env, index ? "more_tokens[].pin_env" : "token.pin_env",
                              "and token.pin_file exclude each other; keep one");
+    if (token->pin_prompt == CONF_PIN_PROMPT_YES && (token->pin_file || token->pin_env))
+        return setting_fault(reader, index ? more : reader_setting(reader, "token.pin_prompt"),
+                             index ? "more_tokens[].pin_prompt" : "token.pin_prompt",
+                             "is yes, which excludes token.pin_file and token.pin_env; keep one");
     if (token->pin_env && !value_is_variable(token->pin_env))
         return setting_fault(reader, pin_env, index ? "more_tokens[].pin_env" : "token.pin_env",
                              "is no name of an environment variable");

@@ -39,6 +39,10 @@ static const struct schema_word accesses[] = {{"auto", CONF_ACCESS_AUTO},
                                               {NULL, 0}};
 static const struct schema_word verifies[] = {
     {"auto", CONF_VERIFY_AUTO}, {"always", CONF_VERIFY_ALWAYS}, {NULL, 0}};
+static const struct schema_word pin_prompts[] = {{"auto", CONF_PIN_PROMPT_AUTO},
+                                                 {"yes", CONF_PIN_PROMPT_YES},
+                                                 {"no", CONF_PIN_PROMPT_NO},
+                                                 {NULL, 0}};
 static const struct schema_word token_choices[] = {
     {"prefer-first", CONF_TOKEN_PREFER_FIRST}, {"spread", CONF_TOKEN_SPREAD}, {NULL, 0}};
 /* Those above KEY_TYPE_COUNT are no key types. */
@@ -154,6 +158,11 @@ const struct schema_row schema_rows[] = {
      .fallback = "\"\"",
      .help = "Environment variable with the user PIN, in the place of token.pin_file; it is "
              "overwritten once read."},
+    {.name = "token.pin_prompt", .type = SCHEMA_WORD, .offset = FIELD(token[0].pin_prompt),
+     .words = pin_prompts, .fallback = "auto",
+     .help = "Whether the PIN is asked for on the terminal, once at start: auto where standard input "
+             "is one and no PIN comes from a file, a variable or the URI; yes always, in the place "
+             "of the others; no never, for a token that wants none."},
     {.name = "token.sessions", .type = SCHEMA_COUNT, .offset = FIELD(token[0].sessions), .min = 1,
      .max = 1024, .fallback = "16",
      .help = "Sessions that sign at once, at most; the token's own limit is kept."},

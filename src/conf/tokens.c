@@ -86,17 +86,15 @@ static void token_rows_make(struct token_rows *rows)
     rows->row[rows->count++] = key;
 }
 
-/* Of pin_file and pin_env a map that has one does not take over the other. */
+/* A map that says where its PIN comes from takes over nothing about that. */
 static bool is_taken_over(const struct schema_row *row, const struct settings *given,
                           const struct token_rows *rows)
 {
-    const char *other = strcmp(row->name, "more_tokens[].pin_file") == 0  ? "more_tokens[].pin_env"
-                        : strcmp(row->name, "more_tokens[].pin_env") == 0 ? "more_tokens[].pin_file"
-                                                                          : NULL;
+    static const char pin[] = "more_tokens[].pin_";
 
-    for (size_t i = 0; other && i < rows->count; i++)
-        if (strcmp(rows->row[i].name, other) == 0)
-            return !given->of[i].node;
+    for (size_t i = 0; strncmp(row->name, pin, strlen(pin)) == 0 && i < rows->count; i++)
+        if (strncmp(rows->row[i].name, pin, strlen(pin)) == 0 && given->of[i].node)
+            return false;
     return true;
 }
 
@@ -134,6 +132,7 @@ enum leafd_err more_tokens_read(struct reader *reader)
         struct conf_token *token = &reader->conf->token[1 + i];
 
         reader->conf->token_count = 2 + i;
+        token->number = (unsigned)(1 + i);
         memset(given, 0, sizeof(*given));
         if (entry.node->type != YAML_MAPPING_NODE)
             err = setting_fault(reader, &entry, "more_tokens[]",

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/sandbox.h"
+#include "base/terminal.h"
 #include "ctl/ctl_child.h"
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_output.h"
@@ -144,6 +145,16 @@ static enum leafd_err try_in_child(const struct ctl_child *child, const void *ar
     return token_try_keys(child->conf, child->cas, &child->pin, why);
 }
 
+static bool can_ask(void)
+{
+    int terminal = terminal_open();
+
+    if (terminal == -1)
+        return false;
+    close(terminal);
+    return true;
+}
+
 /* Is the PIN to be had here, and still there for leafd afterwards? Why not is told, but for a
  * variable that is not set, which has been told. */
 static bool can_read_pin(struct findings *to, const char *section, const struct conf_token *token)
@@ -152,6 +163,12 @@ static bool can_read_pin(struct findings *to, const char *section, const struct 
 
     if (token->pin_env)
         return getenv(token->pin_env) && *getenv(token->pin_env);
+    if (token->pin_prompt == CONF_PIN_PROMPT_YES && token->access != CONF_ACCESS_FILE &&
+        !can_ask()) {
+        find(to, false, "%s.pin_prompt: not asked for the CA's key: there is no terminal here",
+             section);
+        return false;
+    }
     if (!token->pin_file || token->access == CONF_ACCESS_FILE)
         return true;
     if (access(token->pin_file, R_OK) == -1)

@@ -5,6 +5,7 @@
 
 #include "base/sandbox.h"
 #include "pkcs11/pin.h"
+#include "pkcs11/pin_prompt.h"
 #include "policy/ca_files.h"
 
 #include <errno.h>
@@ -168,7 +169,7 @@ enum leafd_err ctl_child_run(const struct conf *conf, unsigned needs, ctl_child_
     if (err != LEAFD_OK)
         return fail_in(why, err, "user.signer (-o user.signer=USER names another)");
     if (needs & CTL_CHILD_PIN)
-        err = pin_open(&conf->token[0], &plan.pin_fd, why);
+        err = pin_obtain(conf, 0, &plan.pin_fd, why);
     if (err == LEAFD_OK)
         err = run(&plan, ret_result, why);
     if (plan.pin_fd != -1)

@@ -22,8 +22,9 @@ struct ctl_child {
 typedef enum leafd_err (*ctl_child_fn)(const struct ctl_child *child, const void *arg,
                                        struct bytes *ret_result, struct why *why);
 
-/* Runs `fn` in the child, with the PIN and the variables of conf->token[0], and waits for it.
- * Errors are its own, or LEAFD_CONFIG and LEAFD_IO with a sentence; free(ret_result->data). */
+/* Runs `fn` in the child, with the PIN and the variables of conf->token[0], and waits for it. The
+ * PIN may have been asked for on the terminal before. Errors are its own, or LEAFD_CONFIG and
+ * LEAFD_IO with a sentence; free(ret_result->data). */
 LEAFD_CHECKED enum leafd_err ctl_child_run(const struct conf *conf, unsigned needs, ctl_child_fn fn,
                                            const void *arg, struct bytes *ret_result,
                                            struct why *why);

@@ -11,6 +11,7 @@
 #include "ctl/ctl_conf.h"
 #include "ctl/ctl_output.h"
 #include "ctl/ctl_token_report.h"
+#include "pkcs11/pin_prompt.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -258,7 +259,8 @@ static enum leafd_err conf_of_words(const struct ctl *ctl, struct conf **ret, st
 static int test_uri(const struct ctl *ctl, const struct conf *conf, size_t token,
                     struct token_probe_options *options, struct json *json)
 {
-    struct test test = {.options = options, .needs = CTL_CHILD_PIN};
+    bool logs_in = ctl->make_key || names_key(ctl->uri);
+    struct test test = {.options = options, .needs = logs_in ? CTL_CHILD_PIN : CTL_CHILD_NOTHING};
     struct why why = {""};
     struct conf at;
 
@@ -271,6 +273,10 @@ static int test_uri(const struct ctl *ctl, const struct conf *conf, size_t token
         options->pin_uri = at.ca[0].key;
     else if (!ctl->module)
         at.token[0].pin_file = (char *)(uintptr_t)ctl->pin_file;
+    at.ca[0].key = (char *)(uintptr_t)ctl->uri;
+    at.token[0].key = NULL;
+    if (pin_prompt_wanted(&at, 0)) /* then it is the PIN of the URI's token that somebody types */
+        options->pin_uri = NULL;
     test.conf = &at;
     return tell(&test, json);
 }

@@ -541,6 +541,8 @@ int supervisor_run(const struct supervisor_options *options)
     err = supervisor_init(&supervisor, &why);
     if (err == LEAFD_OK) {
         supervise(&supervisor);
+    } else if (err == LEAFD_ABSENT) {
+        log_event(LOG_LEVEL_INFO, "stopping", "reason=\"%s\"", why.text);
     } else {
         role_log_failure("start-failed", err, &why);
         supervisor.exit_code = exit_code_of(err);

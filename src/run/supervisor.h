@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The supervisor: binds the sockets, opens the PIN source, starts the roles, starts them again when
- * they die, and passes signals on. It reads nothing from the network.
+/* The supervisor: binds the sockets, opens the PIN source or asks for the PIN, starts the roles,
+ * starts them again when they die, and passes signals on. It reads nothing from the network.
  *
  * Threads: one; no thread and no OpenSSL call ever in this process, so that it may fork. */
 #pragma once

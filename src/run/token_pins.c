@@ -4,6 +4,7 @@
 #include "run/token_pins.h"
 
 #include "pkcs11/pin.h"
+#include "pkcs11/pin_prompt.h"
 #include "pkcs11/pin_refusals.h"
 
 #include <fcntl.h>
@@ -43,7 +44,7 @@ static enum leafd_err open_one(struct token_pins *pins, size_t token, struct why
 
     if (err != LEAFD_OK || source_of(pins->conf, token) != token)
         return err;
-    err = pin_open(&pins->conf->token[token], &fd, why);
+    err = pin_obtain(pins->conf, token, &fd, why);
     if (err != LEAFD_OK || fd == -1)
         return err;
     if (is_sealed(fd))

@@ -15,8 +15,10 @@ struct token_pins {
 
 #define TOKEN_PINS_EMPTY ((struct token_pins){.conf = NULL})
 
-/* Reads the variables and pipes, before anybody is started who would inherit them. LEAFD_CONFIG
- * or LEAFD_IO with a sentence; token_pins_clear() is due in each case. `conf` is borrowed. */
+/* Reads the variables and pipes, before anybody is started who would inherit them, and asks on the
+ * terminal for the PINs that come from there. LEAFD_CONFIG or LEAFD_IO with a sentence;
+ * LEAFD_ABSENT: a signal came instead of an answer, and is pending. token_pins_clear() is due in
+ * each case. `conf` is borrowed. */
 LEAFD_CHECKED enum leafd_err token_pins_init(struct token_pins *pins, const struct conf *conf,
                                              struct why *why);
 void token_pins_clear(struct token_pins *pins);

@@ -120,7 +120,7 @@ def test_a_pin_that_is_wrong_later(folder, failing, config):
 
 
 def test_a_pin_that_nobody_gives(folder, failing, config):
-    """Nobody is asked for it at a terminal: the start ends, and says where to put it."""
+    """There is no terminal to ask for it at: the start ends, and says where to put it."""
     del config["token"]["pin_file"]
     refused(folder, config, "wants a PIN and none is given", "token.pin_file")
     assert failing.count("login") == 0

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 
 import pytest
 
@@ -14,6 +15,7 @@ from lib.authority import Authority, Token, configuration, leafctl
 from lib.client import by_ids
 from lib.leafd_process import LeafdProcess, environment
 from lib.polling import wait_for
+from lib.terminal import Terminal
 
 VARIABLE = "LEAFD_TEST_PIN"
 WRONG = "5f7d0b6ca2e94c1d8e3b-not-the-pin"
@@ -26,6 +28,7 @@ class Source:
 
     def __init__(self, kind, token, config):
         self.env, self.file = environment(), token.pin_file
+        self.terminal, self.starts = None, 1
         if kind == "credential":
             # As systemd's LoadCredential= leaves it: in a folder of the service, for its eyes alone.
             folder = token.folder / "credentials"
@@ -40,8 +43,22 @@ class Source:
             del config["token"]["pin_file"]
             config["token"]["pin_env"] = VARIABLE
             self.file = None
+        elif kind == "prompt":
+            del config["token"]["pin_file"]
+            self.file, self.terminal = None, Terminal()
+
+    def start(self, folder, config):
+        stdin = self.terminal.slave if self.terminal else subprocess.DEVNULL
+        daemon = LeafdProcess(folder, config, env=self.env, wrapper=CORES_WANTED, stdin=stdin)
+        if self.terminal:
+            self.terminal.answer("PIN for token", self.pin, times=self.starts)
+            self.starts += 1
+        return daemon
 
     def give(self, pin):
+        self.pin = pin
+        if self.terminal:
+            return
         if self.file is None:
             self.env[VARIABLE] = pin
             return
@@ -90,7 +107,7 @@ def core_files(*folders):
     return {path for folder in folders for path in pathlib.Path(folder).glob("core*")}
 
 
-@pytest.mark.parametrize("kind", ["pin_file", "credential", "pin-source", "pin_env"])
+@pytest.mark.parametrize("kind", ["pin_file", "credential", "pin-source", "pin_env", "prompt"])
 def test_where_the_pin_is_not(folder, kind):
     token = Token(folder / "token")
     authority = Authority(token, folder, "ca")
@@ -102,7 +119,7 @@ def test_where_the_pin_is_not(folder, kind):
     source.give(pin)
 
     cores = core_files("/", folder)
-    with LeafdProcess(folder, config, env=source.env, wrapper=CORES_WANTED) as daemon:
+    with source.start(folder, config) as daemon:
         daemon.wait_ready()
         with daemon.client() as client:
             client.ask_leaf(by_ids("pin.example.org"))
@@ -126,7 +143,10 @@ def test_where_the_pin_is_not(folder, kind):
     assert_absent(pins, daemon.log())
 
     source.give(WRONG)
-    refused = LeafdProcess(folder, config, env=source.env, wrapper=CORES_WANTED)
+    refused = source.start(folder, config)
     assert refused.wait_exit() == 78
     assert "PIN" in refused.log()
     assert_absent(pins, refused.log())
+    if source.terminal:
+        assert source.terminal.read().count("PIN for") == 2, "once for each start of leafd"
+        assert_absent(pins, source.terminal.said)

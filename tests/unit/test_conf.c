@@ -89,6 +89,7 @@ static void defaults_are_those_of_the_manual(void **state)
     assert_int_equal(conf->token[0].access, CONF_ACCESS_AUTO);
     assert_null(conf->token[0].pin_file);
     assert_null(conf->token[0].pin_env);
+    assert_int_equal(conf->token[0].pin_prompt, CONF_PIN_PROMPT_AUTO);
     assert_int_equal(conf->token[0].sessions, 16);
     assert_int_equal(conf->token[0].timeout_ms, 2000);
     assert_true(conf->signer_max_rate == 0);
@@ -425,6 +426,10 @@ static void tokens_and_pins(void **state)
     (void)state;
     snprintf(text, sizeof(text), "%stoken: {module: /m, pin_file: p, pin_env: P}\n", base);
     refused(text, "exclude each other");
+    snprintf(text, sizeof(text), "%stoken: {module: /m, pin_file: p, pin_prompt: yes}\n", base);
+    refused(text, "token.pin_prompt: is yes, which excludes");
+    snprintf(text, sizeof(text), "%stoken: {module: /m, pin_prompt: maybe}\n", base);
+    refused(text, "auto, yes or no");
     snprintf(text, sizeof(text), "%stoken: {module: /m, pin_env: \"a b\"}\n", base);
     refused(text, "no name of an environment variable");
     snprintf(text, sizeof(text), "%stoken: {module: /m, env: {\"A=B\": x}}\n", base);
@@ -672,10 +677,11 @@ static void further_tokens_take_over_what_they_do_not_say(void **state)
         "more_tokens:\n"
         "  - {sessions: 8, key: \"pkcs11:token=two;object=ca;type=private\"}\n"
         "  - {module: /n, provider: \"\", init_args: \"\", env: {C: d, E: f}, pin_env: PIN_OF_THREE, timeout: 5s}\n"
+        "  - {pin_prompt: yes}\n"
         "token_choice: spread\n",
         base);
     conf = load(text);
-    assert_int_equal(conf->token_count, 3);
+    assert_int_equal(conf->token_count, 4);
     assert_int_equal(conf->token_choice, CONF_TOKEN_SPREAD);
     assert_null(conf->token[0].key);
     assert_string_equal(conf->token[1].module, "/m");
@@ -692,6 +698,10 @@ static void further_tokens_take_over_what_they_do_not_say(void **state)
     assert_null(conf->token[2].provider);
     assert_null(conf->token[2].pin_file);
     assert_string_equal(conf->token[2].pin_env, "PIN_OF_THREE");
+    assert_null(conf->token[3].pin_file);
+    assert_int_equal(conf->token[3].pin_prompt, CONF_PIN_PROMPT_YES);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(conf->token[i].number, i);
     assert_int_equal(conf->token[2].sessions, 4);
     assert_int_equal(conf->token[2].timeout_ms, 5000);
     assert_int_equal(conf->token[0].timeout_ms, 2000);
@@ -709,6 +719,7 @@ static void further_tokens_are_checked(void **state)
         {"[{modul: /n}]", "is no option"},
         {"[{sessions: 0}]", "more_tokens[].sessions"},
         {"[{pin_file: p, pin_env: P}]", "exclude each other"},
+        {"[{pin_prompt: yes, pin_file: p}]", "more_tokens[].pin_prompt: is yes, which excludes"},
         {"[{key: ca.pem}]", "must be a URI"},
         {"[{key: \"pkcs11:token=t;pin-value=1\"}]", "must not hold the PIN"},
         {"[{access: file}]", "more_tokens[].key: is missing"},

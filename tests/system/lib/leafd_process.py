@@ -36,7 +36,7 @@ def environment(**changes):
 
 
 class LeafdProcess:
-    def __init__(self, folder, config, *, args=(), env=None, pass_fd=None, text=None, wrapper=()):
+    def __init__(self, folder, config, *, args=(), env=None, pass_fd=None, text=None, wrapper=(), stdin=subprocess.DEVNULL):
         """Starts leafd with `config` (dict) or `text` as folder/leafd.yaml. `pass_fd`: a bound socket
         for it, by the systemd protocol."""
         self.folder, self.config = folder, config
@@ -57,7 +57,7 @@ class LeafdProcess:
 
         self.process = subprocess.Popen(
             [*wrapper, *command],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=env,
