@@ -540,20 +540,8 @@ static void test_logged_out(void **state)
     lose_and_renew(*state, "login_epoch = 1", RUNG_TOKEN);
 }
 
-/* libp11 0.4.13 and its engine wait for ever for a session with a slot that is gone: leafd then
- * gives up the lane, and the process is replaced. */
-static bool hangs_without_slot(void)
-{
-    if (way->access == CONF_ACCESS_PROVIDER || strcmp(LIBP11_VERSION, "0.4.13") != 0)
-        return false;
-    print_message("skipped: libp11 0.4.13 hangs when its slot is gone\n");
-    return true;
-}
-
 static void test_slots_renumbered(void **state)
 {
-    if (hangs_without_slot())
-        skip();
     lose_and_renew(*state, "first_slot = 5", RUNG_MODULE);
 }
 
@@ -561,7 +549,7 @@ static void test_gone_and_back(void **state)
 {
     struct fixture *fixture = *state;
 
-    if (way->once || hangs_without_slot())
+    if (way->once)
         skip();
     prepare(fixture, KEY_P256, "");
     must_open(fixture);
