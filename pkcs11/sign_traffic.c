@@ -217,25 +217,43 @@ enum leafd_err sign_traffic_add(struct sign_traffic *traffic, const struct sign_
     return err;
 }
 
+/* May go to the same processes: where nobody has room for the one, nobody has for the other. */
+static bool is_like(const struct sign_entry *entry, const struct sign_entry *other)
+{
+    return entry->tried == other->tried && entry->ca_id == other->ca_id &&
+           entry->ca_generation == other->ca_generation;
+}
+
 bool sign_traffic_pack(struct sign_traffic *traffic, struct sign_parcel *parcel,
                        struct sign_callbacks *callbacks)
 {
     int64_t now_ms = clock_mono_ms();
     struct sign_entry *entry = sign_pending_held(traffic->pending, NULL);
+    const struct sign_entry *stuck = NULL; /* the last one for which nobody had room */
+    size_t for_others = 0;                 /* they are packed next */
 
     parcel->link = NULL;
     parcel->count = 0;
     if (!traffic->flush_wanted)
         return false;
-    while (entry && parcel->count < SIGN_BATCH && callbacks->count < SIGN_BATCH) {
+    while (entry && parcel->count < SIGN_BATCH && callbacks->count < SIGN_BATCH &&
+           for_others < SIGN_BATCH) {
         struct sign_entry *next = sign_pending_held(traffic->pending, entry);
-        bool full;
-        struct signer_link *link = signer_roster_choose(&traffic->roster, entry, &full);
-        enum leafd_err err = link || full ? LEAFD_OK : hopeless(traffic, entry, now_ms);
+        struct signer_link *link = NULL;
+        bool full = stuck && is_like(entry, stuck); /* thousands may wait behind it */
+        enum leafd_err err = LEAFD_OK;
 
+        if (!full)
+            link = signer_roster_choose(&traffic->roster, entry, &full);
+        if (!link && !full)
+            err = hopeless(traffic, entry, now_ms);
         if (err) {
             finish_empty(traffic, entry, err, callbacks);
-        } else if (link && (!parcel->link || parcel->link == link)) {
+        } else if (full) {
+            stuck = entry;
+        } else if (parcel->link && parcel->link != link) {
+            for_others++;
+        } else if (link) {
             parcel->link = link;
             parcel->id[parcel->count] = sign_pending_id(traffic->pending, entry);
             parcel->message[parcel->count++] = (struct iovec){entry->message, entry->message_len};
