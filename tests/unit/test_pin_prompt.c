@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -88,13 +89,17 @@ static _Noreturn void shell(const struct conf *conf, const char *expected, enum 
     int status = 0;
     pid_t job;
 
-    signal(SIGTTOU, SIG_IGN); /* we are in the background */
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
+    signal(SIGTTOU, SIG_IGN);         /* we are in the background */
     job = fork();
     if (job == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         setpgid(0, 0);
         if (how != IN_BACKGROUND)
             (void)tcsetpgrp(STDIN_FILENO, getpid());
         signal(SIGTTOU, SIG_DFL);
+        signal(SIGINT, SIG_DFL); /* what was started in the background ignores it */
+        signal(SIGTSTP, SIG_DFL);
         _exit(ask(conf, expected, how == WITH_SIGNALS_BLOCKED));
     }
     while (waitpid(job, &status, WUNTRACED) == job && WIFSTOPPED(status)) {
