@@ -206,7 +206,7 @@ def test_token(places, folder, access, kind, key):
 
 @pytest.mark.parametrize("kind, key", refusals())
 def test_a_key_that_a_token_may_not_have(folder, kind, key):
-    """Refused by name, or of full use where the token has learned it; or /ready says why it is of none."""
+    """Refused by name, or of full use where the token has learned it."""
     skip_absent(kind)
     try:
         place = Place(kind, key)
@@ -214,11 +214,6 @@ def test_a_key_that_a_token_may_not_have(folder, kind, key):
         assert KINDS[kind].CANNOT[key] in str(refusal)
         return
     try:
-        if words := KINDS[kind].SPOILT.get(key):
-            with LeafdProcess(folder, place.configuration("native")) as daemon:
-                daemon.wait_serving()
-                wait_for(lambda: words in daemon.http("/ready")[1], f"/ready says {words}")
-        else:
-            conform(place, "native", folder)
+        conform(place, "native", folder)
     finally:
         place.remove()

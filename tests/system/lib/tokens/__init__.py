@@ -5,7 +5,6 @@ line in KINDS.
 A kind has
   absent()   why it cannot be made here, or None
   CANNOT     {CA key type: what leafctl ca init says when asked for one}
-  SPOILT     {CA key type: what leafd says of one that some versions make and cannot use}
   PINS       False where nobody logs in
   Kind(folder)   makes the token; label, section() and uri() as authority.Token
   user, ids  who its signer and its servers run as: name or number, (uid, gid)

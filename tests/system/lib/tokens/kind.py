@@ -10,7 +10,6 @@ from lib import tree
 
 class Kind:
     CANNOT = {}
-    SPOILT = {}
     PINS = True
     label = "leafd"
     user = str(tree.SIGNER_ID)

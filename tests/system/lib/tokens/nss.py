@@ -20,8 +20,6 @@ FAST = {"NSS_MAX_MP_PBE_ITERATION_COUNT": "1"}
 
 class Nss(Kind):
     CANNOT = {"ed25519": "makes no ed25519 key: CKR_MECHANISM_INVALID"}
-    # 3.110 makes one, and does not sign with it once it comes from the database.
-    SPOILT = {"ed25519": "C_Sign: CKR_ARGUMENTS_BAD"}
     label = "NSS Certificate DB"
 
     @staticmethod
