@@ -70,14 +70,8 @@ static enum leafd_err use_key(struct backend *backend, size_t index, struct why 
 static enum leafd_err engine_open(struct backend *backend, const struct secret *pin,
                                   struct why *why)
 {
-    enum leafd_err err = backend_library_refuse_edwards(backend, why); /* before the PIN is used */
+    enum leafd_err err = backend_library_open_libp11(backend, pin, SPARE, why);
 
-    if (err == LEAFD_OK)
-        err = backend_library_open(backend, pin, SPARE, why);
-    if (err == LEAFD_OK)
-        err = backend_library_refuse_edwards(backend, why);
-    if (err == LEAFD_OK)
-        err = backend_library_refuse_hashing(backend, why);
     if (err != LEAFD_OK)
         return err;
     backend->impl = calloc(1, sizeof(struct engine));

@@ -98,14 +98,8 @@ static enum leafd_err load(struct backend *backend, struct why *why)
 static enum leafd_err libp11_open(struct backend *backend, const struct secret *pin,
                                   struct why *why)
 {
-    enum leafd_err err = backend_library_refuse_edwards(backend, why); /* before the PIN is used */
+    enum leafd_err err = backend_library_open_libp11(backend, pin, SPARE, why);
 
-    if (err == LEAFD_OK)
-        err = backend_library_open(backend, pin, SPARE, why);
-    if (err == LEAFD_OK)
-        err = backend_library_refuse_edwards(backend, why);
-    if (err == LEAFD_OK)
-        err = backend_library_refuse_hashing(backend, why);
     if (err != LEAFD_OK)
         return err;
     backend->impl = calloc(1, sizeof(struct libp11));

@@ -103,7 +103,7 @@ enum rung backend_library_least_rung(struct backend *backend)
     return backend->impl ? RUNG_MODULE : backend_tokens_least_rung(backend);
 }
 
-enum leafd_err backend_library_refuse_hashing(const struct backend *backend, struct why *why)
+static enum leafd_err refuse_hashing(const struct backend *backend, struct why *why)
 {
     for (size_t i = 0; i < backend->key_count; i++) {
         const struct token_key *key = backend->tokens.key[i];
@@ -117,7 +117,7 @@ enum leafd_err backend_library_refuse_hashing(const struct backend *backend, str
     return LEAFD_OK;
 }
 
-enum leafd_err backend_library_refuse_edwards(const struct backend *backend, struct why *why)
+static enum leafd_err refuse_edwards(const struct backend *backend, struct why *why)
 {
     for (size_t i = 0; i < backend->key_count; i++) {
         bool found = false;
@@ -139,6 +139,18 @@ enum leafd_err backend_library_refuse_edwards(const struct backend *backend, str
                 backend->tokens.key[i]->token->label);
     }
     return LEAFD_OK;
+}
+
+enum leafd_err backend_library_open_libp11(struct backend *backend, const struct secret *pin,
+                                           unsigned spare, struct why *why)
+{
+    enum leafd_err err = refuse_edwards(backend, why); /* before the PIN is used */
+
+    if (err == LEAFD_OK)
+        err = backend_library_open(backend, pin, spare, why);
+    if (err == LEAFD_OK)
+        err = refuse_edwards(backend, why);
+    return err == LEAFD_OK ? refuse_hashing(backend, why) : err;
 }
 
 /* ---- URIs ---- */

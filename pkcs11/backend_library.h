@@ -17,18 +17,14 @@
  * lock or that does not share the login, a token with too few sessions. */
 LEAFD_CHECKED enum leafd_err backend_library_open(struct backend *backend, const struct secret *pin,
                                                   unsigned spare, struct why *why);
+/* The same for what is made of libp11. LEAFD_CONFIG also for a CA with an Ed25519 key, for a token
+ * that holds an Ed25519 or Ed448 key, anybody's (libp11 before 0.4.14 then finds none), and for one
+ * that cannot sign a digest made elsewhere. The PIN is not used where the CAs alone tell. */
+LEAFD_CHECKED enum leafd_err backend_library_open_libp11(struct backend *backend,
+                                                         const struct secret *pin, unsigned spare,
+                                                         struct why *why);
 /* Lanes, with the same `spare`. */
 unsigned backend_library_lanes(const struct backend *backend, unsigned spare);
-
-/* LEAFD_CONFIG for a CA with an Ed25519 key, and for a token that holds an Ed25519 or Ed448 key,
- * anybody's: libp11 before 0.4.14 then finds none. Before the tokens are open it looks at the CAs
- * alone. */
-LEAFD_CHECKED enum leafd_err backend_library_refuse_edwards(const struct backend *backend,
-                                                            struct why *why);
-
-/* LEAFD_CONFIG for a token that cannot sign a digest made elsewhere, once it is open. */
-LEAFD_CHECKED enum leafd_err backend_library_refuse_hashing(const struct backend *backend,
-                                                            struct why *why);
 
 enum { BACKEND_LIBRARY_URI_MAX = 1024 };
 /* A URI that names the key of CA number `index` as closely as can be, in the words that all those
