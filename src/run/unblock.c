@@ -55,14 +55,18 @@ void unblock_serve(int fd, size_t token_count, unblock_fn unblock, void *ctx)
     int caller = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     char answer[128];
     uint8_t line[64];
+    size_t len;
     int token;
 
     if (caller == -1)
         return;
     if (!caller_may(caller))
         goto out;
-    token = unblock_read((struct bytes){line, receive(caller, line, sizeof(line))});
-    if (token == NO_LINE) {
+    len = receive(caller, line, sizeof(line));
+    token = unblock_read((struct bytes){line, len});
+    if (len == 0) {
+        snprintf(answer, sizeof(answer), "{\"error\":\"no command came in time: try again\"}\n");
+    } else if (token == NO_LINE) {
         snprintf(answer, sizeof(answer),
                  "{\"error\":\"no such command; there is token-unblock\"}\n");
     } else if (token >= (int)token_count) {

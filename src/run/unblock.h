@@ -8,12 +8,13 @@
  * One line, {"command":"token-unblock"} or {"command":"token-unblock","token":1}, is answered by
  * one, {"unblocked":2} or {"error":"…"}.
  *
- * Threads: the supervisor's only one. It waits for a line for UNBLOCK_WAIT_MS. */
+ * Threads: the supervisor's only one. It waits for a line for UNBLOCK_WAIT_MS: long for the machine
+ * that is busy, short for the roles that may need to be started again meanwhile. */
 #pragma once
 
 #include "base/bytes.h"
 
-enum { UNBLOCK_WAIT_MS = 200, UNBLOCK_ALL = -1 };
+enum { UNBLOCK_WAIT_MS = 1000, UNBLOCK_ALL = -1 };
 
 /* How many signers were started anew for `token`, a number that there is, or UNBLOCK_ALL. */
 typedef unsigned (*unblock_fn)(void *ctx, int token);
