@@ -69,10 +69,9 @@ static void wake_reader(struct signer_process *process)
     (void)eventfd_write(process->wake_fd, 1);
 }
 
-/* Under the lock. */
-static bool is_signing(const struct signer_process *process)
+static bool is_signing(enum signer_state state)
 {
-    return process->state == SIGNER_READY || process->state == SIGNER_DEGRADED;
+    return state == SIGNER_READY || state == SIGNER_DEGRADED;
 }
 
 static void add_ca(struct signer_msg_state *state, const struct ca *ca)
@@ -97,7 +96,7 @@ static void write_state_locked(struct signer_process *process, struct signer_msg
 
     *state = (struct signer_msg_state){
         .state = process->state,
-        .lanes = is_signing(process) ? token_keeper_lanes(process->keeper) : 0,
+        .lanes = is_signing(process->state) ? token_keeper_lanes(process->keeper) : 0,
         .signatures = atomic_load(&counts->signatures),
         .failures = atomic_load(&counts->failures),
         .refusals = atomic_load(&counts->refusals),
@@ -170,22 +169,32 @@ static void disown(void *ctx, uint64_t batch)
     wake_reader(process);
 }
 
-/* The keeper's. */
+/* Before any front hears of it: what somebody has seen to sign is no first start, however soon it
+ * ends. */
+static void tell_signing(struct signer_process *process)
+{
+    bool signs_already;
+
+    pthread_mutex_lock(&process->lock);
+    signs_already = is_signing(process->state);
+    pthread_mutex_unlock(&process->lock);
+    if (!signs_already)
+        process->events->signing(process->events_ctx);
+}
+
+/* The keeper's: one at a time. */
 static void set_state(void *ctx, enum signer_state state, const char *text)
 {
     struct signer_process *process = ctx;
-    bool signing;
 
+    if (is_signing(state))
+        tell_signing(process);
     pthread_mutex_lock(&process->lock);
-    signing = !is_signing(process);
     process->state = state;
-    signing = signing && is_signing(process);
     snprintf(process->text, sizeof(process->text), "%s", text);
     tell_state_locked(process);
     pthread_mutex_unlock(&process->lock);
     wake_reader(process);
-    if (signing)
-        process->events->signing(process->events_ctx);
 }
 
 /* ---- the reader ---- */

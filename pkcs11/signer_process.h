@@ -18,7 +18,8 @@ struct signer_process;
 /* What the process tells whoever runs it, with the `ctx` of signer_process_new; on a thread of its
  * own: be quick. */
 struct signer_process_events {
-    void (*signing)(void *ctx); /* the token has been proven, also after each loss */
+    /* The token has been proven, also after each loss; told before any front hears of it. */
+    void (*signing)(void *ctx);
     /* The token has refused the PIN after the start: C_Login is not called again here. */
     void (*pin_refused)(void *ctx);
     /* It cannot mend itself: another process is to take over; with `at_once` this one has to end

@@ -191,6 +191,7 @@ static void signer_said(struct supervisor *supervisor, struct post *post, struct
         child->pin_blocked = true;
         break;
     case ROLE_MSG_SIGNING:
+        supervisor->token_was_ready[child->token] = true;
         child->pin_blocked = false;
         post_at_work(post, child, clock_mono_ms());
         break;

@@ -201,12 +201,23 @@ struct pair {
     struct conf_env env;
     struct signer_process *process;
     struct signer *client;
+    int look_ms; /* how long note_signing looks whether the front hears of it before us */
+    bool heard_before_us;
     atomic_int signing, pin_refused, replace_me;
 };
 
 static void note_signing(void *ctx)
 {
-    atomic_fetch_add(&((struct pair *)ctx)->signing, 1);
+    struct pair *pair = ctx;
+    int64_t until_ms = clock_mono_ms() + pair->look_ms;
+    struct signer_status status;
+
+    while (!pair->heard_before_us && clock_mono_ms() < until_ms) {
+        poll(NULL, 0, 1);
+        signer_status(pair->client, &status);
+        pair->heard_before_us = status.state == SIGNER_READY;
+    }
+    atomic_fetch_add(&pair->signing, 1);
 }
 
 static void note_pin_refused(void *ctx)
@@ -338,6 +349,22 @@ static void it_signs_for_every_ca(void **state)
     assert_int_equal(status.failures, 0);
     assert_int_equal(status.refusals, 0);
     ca_set_unref(cas);
+    pair_free(&pair);
+}
+
+/* A signer that dies as soon as somebody has seen it sign has started all the same. */
+static void the_supervisor_hears_of_it_first(void **state)
+{
+    struct pair pair;
+    struct signer_status status;
+
+    (void)state;
+    pair_init(&pair);
+    pair.look_ms = 50;
+    assert_int_equal(pair_start(&pair, NULL), LEAFD_OK);
+    wait_for_state(pair.client, SIGNER_READY, &status);
+    assert_int_equal(atomic_load(&pair.signing), 1);
+    assert_false(pair.heard_before_us);
     pair_free(&pair);
 }
 
@@ -1437,6 +1464,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_signs_for_every_ca),
+        cmocka_unit_test(the_supervisor_hears_of_it_first),
         cmocka_unit_test(what_breaks_a_rule_is_refused),
         cmocka_unit_test(the_budget_is_kept),
         cmocka_unit_test(a_wrong_key_ends_the_start),
