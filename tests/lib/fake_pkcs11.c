@@ -632,6 +632,13 @@ static void sessions_lose(void)
     counter_set(COUNT_SESSIONS_OPEN, 0);
 }
 
+static bool is_file(const struct stat *one, const struct stat *other)
+{
+    return one->st_ino == other->st_ino && one->st_size == other->st_size &&
+           one->st_mtim.tv_sec == other->st_mtim.tv_sec &&
+           one->st_mtim.tv_nsec == other->st_mtim.tv_nsec;
+}
+
 /* With the lock held. */
 static void control_follow(void)
 {
@@ -642,14 +649,15 @@ static void control_follow(void)
 
     if (!*fake.control || stat(fake.control, &st) == -1)
         return;
-    if (fake.control_version && st.st_ino == fake.control_stat.st_ino &&
-        st.st_size == fake.control_stat.st_size &&
-        st.st_mtim.tv_sec == fake.control_stat.st_mtim.tv_sec &&
-        st.st_mtim.tv_nsec == fake.control_stat.st_mtim.tv_nsec)
+    if (fake.control_version && is_file(&st, &fake.control_stat))
         return;
     file = fopen(fake.control, "re");
     if (!file)
         return;
+    /* Of the file that is read: another may have taken its place since, and who takes this one for
+     * that reads it again, and has each of its faults twice. */
+    if (fstat(fileno(file), &st) == -1)
+        die("%s: %s", fake.control, strerror(errno));
     config_read(file, &next);
     fclose(file);
     counters_open(next.counters);
