@@ -18,6 +18,8 @@ from .polling import PATIENCE_SEC, wait_for
 
 STOP_SEC = 5.0 if not tree.IS_SANITIZED else 15.0
 
+TCP_TIME_WAIT, TCP_LISTEN = "06", "0A"  # as /proc/net/tcp has them
+
 # Those under way, for the log that a failed test shows.
 running = []
 
@@ -140,6 +142,13 @@ class LeafdProcess:
             return response.status, response.read().decode()
         finally:
             connection.close()
+
+    def has_admin_connections(self):
+        """Are there any to the HTTP endpoint? One that has been asked closes its end a moment after the asker."""
+        port = f":{udp_address(self.admin)[1]:04X}"
+        with open("/proc/net/tcp", encoding="ascii") as file:
+            lines = [line.split() for line in file]
+        return any(line[1].endswith(port) and line[3] not in (TCP_LISTEN, TCP_TIME_WAIT) for line in lines[1:])
 
     def metric(self, name, **labels):
         """One counter of /metrics; KeyError when it is not there."""
