@@ -158,9 +158,14 @@ def test_prefer_first(folder, two):
     (first, second), config = two
     with LeafdProcess(folder, config) as daemon:
         wait_both(daemon)
+        second.tell("latency.C_Sign = 300000")
         signed = second.count("sign")
-        assert_all_good(run_load(daemon.address, new_hosts("quiet", 100), clients=4), first.authority)
-        assert second.count("sign") == signed
+        quiet = run_load(daemon.address, new_hosts("quiet", 100), clients=4)
+        assert_all_good(quiet, first.authority)
+        # Where the first one takes long, as on a busy machine, leafd looks how fast the second is.
+        looks = 4 if max(o.took for o in quiet) > 0.02 else 0
+        assert second.count("sign") - signed <= looks
+        second.tell()
 
         load_during(daemon, first.authority, "killed", lambda: daemon.kill_pid(signer_pid(daemon, 0)))
         wait_for(lambda: len(daemon.events("signer-ready")) == 3, "the first token signs again")
