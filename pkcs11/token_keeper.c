@@ -123,11 +123,11 @@ static void say_ready(struct token_keeper *keeper, bool all)
 static void block_pin(struct token_keeper *keeper, const struct why *why)
 {
     log_reason(LOG_LEVEL_ERROR, "pin-blocked", why);
+    keeper->events->pin_refused(keeper->ctx); /* first: `token unblock` may follow what is seen */
     pthread_mutex_lock(&keeper->say);
     say_state(keeper, SIGNER_PIN_BLOCKED, why->text);
     signer_queue_set_mode(keeper->queue, SIGNER_QUEUE_SHUT);
     pthread_mutex_unlock(&keeper->say);
-    keeper->events->pin_refused(keeper->ctx);
 }
 
 /* ---- opening ---- */

@@ -201,28 +201,37 @@ struct pair {
     struct conf_env env;
     struct signer_process *process;
     struct signer *client;
-    int look_ms; /* how long note_signing looks whether the front hears of it before us */
+    int look_ms; /* how long events look whether the front heard of them first */
     bool heard_before_us;
     atomic_int signing, pin_refused, replace_me;
 };
 
-static void note_signing(void *ctx)
+static void look(struct pair *pair, enum signer_state state)
 {
-    struct pair *pair = ctx;
     int64_t until_ms = clock_mono_ms() + pair->look_ms;
     struct signer_status status;
 
     while (!pair->heard_before_us && clock_mono_ms() < until_ms) {
         poll(NULL, 0, 1);
         signer_status(pair->client, &status);
-        pair->heard_before_us = status.state == SIGNER_READY;
+        pair->heard_before_us = status.state == state;
     }
+}
+
+static void note_signing(void *ctx)
+{
+    struct pair *pair = ctx;
+
+    look(pair, SIGNER_READY);
     atomic_fetch_add(&pair->signing, 1);
 }
 
 static void note_pin_refused(void *ctx)
 {
-    atomic_fetch_add(&((struct pair *)ctx)->pin_refused, 1);
+    struct pair *pair = ctx;
+
+    look(pair, SIGNER_PIN_BLOCKED);
+    atomic_fetch_add(&pair->pin_refused, 1);
 }
 
 static void note_replace_me(void *ctx, bool at_once)
@@ -838,6 +847,7 @@ static void a_pin_that_goes_wrong_later_blocks(void **state)
     (void)state;
     control("present = yes\n");
     pair_init_token(&pair);
+    pair.look_ms = 50;
     assert_int_equal(pair_start(&pair, "1234"), LEAFD_OK);
     assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
     control("present = no\n");
@@ -852,6 +862,7 @@ static void a_pin_that_goes_wrong_later_blocks(void **state)
     signer_status(pair.client, &status);
     assert_int_equal(status.state, SIGNER_PIN_BLOCKED);
     assert_int_equal(atomic_load(&pair.pin_refused), 1);
+    assert_false(pair.heard_before_us);
     pair_free(&pair);
 }
 
