@@ -8,6 +8,7 @@ import pytest
 
 from lib import leafd_process, tree, yaml_text
 from lib.authority import Authority, Intermediate, Token, configuration
+from lib.failing_token import FailingToken
 from lib.leafd_process import LeafdProcess
 
 
@@ -24,6 +25,14 @@ def folder():
     temporary = tree.TemporaryFolder()
     yield temporary.path
     temporary.remove()
+
+
+@pytest.fixture
+def failing(folder):
+    """A token behind a module that fails on command."""
+    if not tree.FAKE_MODULE.exists():
+        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
+    return FailingToken(folder)
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,6 @@ HOST = "failing.example.org"
 
 
 @pytest.fixture
-def failing(folder):
-    if not tree.FAKE_MODULE.exists():
-        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
-    return FailingToken(folder)
-
-
-@pytest.fixture
 def config(failing):
     return configuration(failing, failing.authority.pem_file, "ca")
 

@@ -19,13 +19,6 @@ SLOW = "latency.C_Sign = 10000"  # so that faults meet signatures, and the load 
 
 
 @pytest.fixture
-def failing(folder):
-    if not tree.FAKE_MODULE.exists():
-        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
-    return FailingToken(folder)
-
-
-@pytest.fixture
 def config(failing):
     return configuration(failing, failing.authority.pem_file, "ca")
 

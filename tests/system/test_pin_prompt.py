@@ -24,10 +24,7 @@ def terminal():
 
 
 @pytest.fixture
-def failing(folder):
-    if not tree.FAKE_MODULE.exists():
-        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
-    failing = FailingToken(folder)
+def failing(failing):
     failing.tell(f"pin = {PIN}")
     return failing
 

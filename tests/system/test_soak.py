@@ -227,12 +227,10 @@ def shape(watch):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_soak(folder, count):
-    if not tree.FAKE_MODULE.exists():
-        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
+def test_soak(failing, folder, count):
     seed = os.environ.get("LEAFD_SOAK_SEED") or str(random.SystemRandom().randrange(10**6))
     print(f"LEAFD_SOAK_SEED={seed} LEAFD_SOAK_SECONDS={SECONDS:g}, {count} token(s)")
-    tokens = [FailingToken(folder)]
+    tokens = [failing]
     while len(tokens) < count:
         tokens.append(FailingToken(folder, f"fake{len(tokens)}", tokens[0].authority))
     with LeafdProcess(folder, config_of(tokens)) as daemon:

@@ -19,13 +19,6 @@ from lib.polling import wait_for
 
 
 @pytest.fixture
-def failing(folder):
-    if not tree.FAKE_MODULE.exists():
-        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
-    return FailingToken(folder)
-
-
-@pytest.fixture
 def two(failing, folder):
     """Two tokens behind modules that fail on command, with the same key; and the configuration."""
     other = FailingToken(folder, "other", failing.authority)

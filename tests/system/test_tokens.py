@@ -24,13 +24,6 @@ PROCESSES = 3
 
 
 @pytest.fixture
-def failing(folder):
-    if not tree.FAKE_MODULE.exists():
-        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
-    return FailingToken(folder)
-
-
-@pytest.fixture
 def config(failing):
     config = configuration(failing, failing.authority.pem_file, "ca")
     config["token"]["processes"] = PROCESSES

@@ -21,13 +21,6 @@ UNVERIFIED = 15  # of a lane in a row, at most
 WARM = 6 * 32 * LANES  # so many signatures that each lane has had its first 32
 
 
-@pytest.fixture
-def failing(folder):
-    if not tree.FAKE_MODULE.exists():
-        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
-    return FailingToken(folder)
-
-
 def is_good(leaf, ca):
     try:
         ca.public_key().verify(leaf.signature, leaf.tbs_certificate_bytes, ec.ECDSA(leaf.signature_hash_algorithm))

@@ -10,7 +10,6 @@ import pytest
 from lib import checks, tree
 from lib.authority import Authority, Token, configuration, leafctl_json
 from lib.client import by_ids, run_load
-from lib.failing_token import FailingToken
 from lib.leafd_process import LeafdProcess
 from lib.polling import wait_for
 
@@ -41,13 +40,6 @@ def way(request):
     if why := why_not(request.param):
         pytest.skip(why)
     return request.param
-
-
-@pytest.fixture
-def failing(folder):
-    if not tree.FAKE_MODULE.exists():
-        pytest.skip(f"{tree.FAKE_MODULE} is not built (make check builds it)")
-    return FailingToken(folder)
 
 
 @pytest.fixture
