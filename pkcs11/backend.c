@@ -47,9 +47,9 @@ const struct conf_ca *backend_conf_ca(const struct backend *backend, size_t inde
 
 const char *backend_key_place(const struct backend *backend, size_t index)
 {
-    if (index == 0 && backend->token->key)
-        return backend->token->key;
-    return backend_conf_ca(backend, index)->key;
+    if (index >= backend->cas->count)
+        return backend->conf->untrusted_ca.key;
+    return conf_token_key(backend->conf, (size_t)(backend->token - backend->conf->token), index);
 }
 
 static const struct way {

@@ -20,17 +20,12 @@ static bool gives_pin(const char *uri)
     return query && strstr(query, "pin-");
 }
 
-static const char *key_of(const struct conf *conf, size_t token)
-{
-    return conf->token[token].key ? conf->token[token].key : conf->ca[0].key;
-}
-
 static bool a_uri_gives_pin(const struct conf *conf, size_t token)
 {
-    bool found = gives_pin(key_of(conf, token)) || gives_pin(conf->untrusted_ca.key);
+    bool found = gives_pin(conf_token_key(conf, token, 0)) || gives_pin(conf->untrusted_ca.key);
 
     for (size_t i = 1; i < conf->ca_count && !found; i++)
-        found = gives_pin(conf->ca[i].key);
+        found = gives_pin(conf_token_key(conf, token, i));
     return found;
 }
 
@@ -50,16 +45,13 @@ bool pin_prompt_wanted(const struct conf *conf, size_t token)
 static void put_question(const struct conf *conf, size_t token, const struct why *wrong, char *out,
                          size_t size)
 {
-    const char *key = key_of(conf, token);
-    unsigned number = conf->token[token].number;
+    const char *key = conf_token_key(conf, token, 0);
     char uri[URI_SHOWN];
-    char section[32] = "token";
+    char section[CONF_SECTION_SIZE];
 
-    if (number > 0)
-        snprintf(section, sizeof(section), "more_tokens[%u]", number - 1);
     bytes_escape((struct bytes){(const uint8_t *)key, strcspn(key, "?")}, uri, sizeof(uri));
-    snprintf(out, size, "%s%sPIN for %s (%s): ", wrong->text, wrong->text[0] ? ".\n" : "", section,
-             uri);
+    snprintf(out, size, "%s%sPIN for %s (%s): ", wrong->text, wrong->text[0] ? ".\n" : "",
+             conf_token_section(conf->token[token].number, section), uri);
 }
 
 static enum leafd_err ask(int terminal, const struct conf *conf, size_t token, int *ret_fd,

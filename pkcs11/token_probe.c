@@ -312,11 +312,7 @@ static enum leafd_err probe_uri(const struct probe *probe, struct why *why)
 
 static const char *probed_uri(const struct probe *probe)
 {
-    const struct conf *conf = probe->conf;
-
-    if (probe->options->uri)
-        return probe->options->uri;
-    return conf->token[0].key ? conf->token[0].key : conf->ca[0].key;
+    return probe->options->uri ? probe->options->uri : conf_token_key(probe->conf, 0, 0);
 }
 
 /* The module is closed again, so that a signer's way to it begins as it does for leafd. */

@@ -107,9 +107,7 @@ static void describe_use(struct token_module *module, const struct conf *conf, s
         if (!token_module_is_same(&conf->token[token], &conf->token[i]))
             continue;
         for (size_t k = 0; k < conf->ca_count; k++) {
-            const char *key = k == 0 && conf->token[i].key ? conf->token[i].key : conf->ca[k].key;
-
-            if (!is_token_of(module, ret->slot, info, key))
+            if (!is_token_of(module, ret->slot, info, conf_token_key(conf, i, k)))
                 continue;
             ret->configured |= 1u << i;
             signs[k] = true;
@@ -164,12 +162,11 @@ out:
 
 static enum leafd_err check_tries(const struct conf *conf, struct why *why)
 {
-    const char *key = conf->token[0].key ? conf->token[0].key : conf->ca[0].key;
     struct token_module *module = NULL;
     struct token_uri *uri = NULL;
     CK_TOKEN_INFO info = {0};
     CK_SLOT_ID slot;
-    enum leafd_err err = token_uri_parse(key, &uri, why);
+    enum leafd_err err = token_uri_parse(conf_token_key(conf, 0, 0), &uri, why);
 
     if (err == LEAFD_OK)
         err = token_module_open(&conf->token[0], &module, why);

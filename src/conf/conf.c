@@ -260,3 +260,19 @@ void conf_free(struct conf *conf)
     free(conf->admin_unix);
     free(conf);
 }
+
+const char *conf_token_key(const struct conf *conf, size_t token, size_t ca)
+{
+    const char *own = conf->token[token].key; /* of the first CA */
+
+    return ca == 0 && own ? own : conf->ca[ca].key;
+}
+
+const char *conf_token_section(size_t number, char out[static CONF_SECTION_SIZE])
+{
+    if (number == 0)
+        snprintf(out, CONF_SECTION_SIZE, "token");
+    else
+        snprintf(out, CONF_SECTION_SIZE, "more_tokens[%zu]", number - 1);
+    return out;
+}

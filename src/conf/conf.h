@@ -168,6 +168,13 @@ LEAFD_CHECKED enum leafd_err conf_load(struct bytes text, const char *file, cons
                                        struct conf **ret, struct why *why);
 void conf_free(struct conf *conf); /* NULL is fine */
 
+/* Where the key of configured CA number `ca` is in token number `token`: a URI, or a file. */
+const char *conf_token_key(const struct conf *conf, size_t token, size_t ca);
+enum { CONF_SECTION_SIZE = 40 };
+/* "token", "more_tokens[0]", …: where token number `number` stands in the configuration. Returns
+ * `out`. */
+const char *conf_token_section(size_t number, char out[static CONF_SECTION_SIZE]);
+
 /* Where the text comes from: -c FILE, else LEAFD_CONFIG (base64), else SYSCONFDIR/leafd/leafd.yaml.
  * `*ret_text` is the caller's to free(); `*ret_file` and `*ret_dir` (NULL for LEAFD_CONFIG) too. */
 LEAFD_CHECKED enum leafd_err conf_find(const char *option, struct bytes *ret_text, char **ret_file,

@@ -110,11 +110,11 @@ static void find_folder(struct findings *to, const char *option, const char *pat
 static void find_token(struct findings *to, const struct conf *conf, size_t index)
 {
     const struct conf_token *token = &conf->token[index];
-    char section[CTL_CONF_SECTION_SIZE];
+    char section[CONF_SECTION_SIZE];
     char row[64];
     struct stat status;
 
-    ctl_conf_section(index, section);
+    conf_token_section(index, section);
     if (token->access == CONF_ACCESS_FILE) {
         for (size_t i = 0; i < conf->ca_count && index == 0; i++)
             find_secret(to, "ca.key", conf->ca[i].key);
@@ -185,13 +185,13 @@ static bool can_read_pin(struct findings *to, const char *section, const struct 
 /* What keeps leafd from starting is an error, what it waits for a warning. */
 static void find_key(struct findings *to, const struct conf *conf, size_t index)
 {
-    char section[CTL_CONF_SECTION_SIZE];
+    char section[CONF_SECTION_SIZE];
     struct bytes result = {NULL, 0};
     struct why why = {""};
     struct conf at;
     enum leafd_err err = ctl_conf_at_token(conf, index, &at, &why);
 
-    ctl_conf_section(index, section);
+    conf_token_section(index, section);
     if (err == LEAFD_OK && !can_read_pin(to, section, &at.token[0]))
         return;
     if (err == LEAFD_OK)
@@ -358,10 +358,10 @@ static int tell_json(const struct conf *conf, const struct findings *findings)
     json_array_end(&json);
     json_array_begin(&json, "tokens");
     for (size_t i = 0; i < conf->token_count; i++) {
-        char section[CTL_CONF_SECTION_SIZE];
+        char section[CONF_SECTION_SIZE];
 
         json_object_begin(&json, NULL);
-        json_string(&json, "configured", ctl_conf_section(i, section));
+        json_string(&json, "configured", conf_token_section(i, section));
         json_bool(&json, "has_key", findings->has_key[i]);
         json_object_end(&json);
     }
@@ -385,12 +385,12 @@ static void print_key(const struct conf *conf)
 static void print_tokens(const struct conf *conf, const struct findings *findings)
 {
     for (size_t i = 0; i < conf->token_count; i++) {
-        char section[CTL_CONF_SECTION_SIZE];
+        char section[CONF_SECTION_SIZE];
 
         if (conf->token[i].module)
             ctl_print_row("Token module", conf->token[i].module);
         if (findings->has_key[i])
-            ctl_print_row(ctl_conf_section(i, section), "has the CA's key");
+            ctl_print_row(conf_token_section(i, section), "has the CA's key");
     }
 }
 

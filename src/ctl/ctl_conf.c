@@ -67,15 +67,6 @@ int ctl_conf_token_number(const struct ctl *ctl, size_t *ret)
     return CTL_OK;
 }
 
-const char *ctl_conf_section(size_t token, char out[static CTL_CONF_SECTION_SIZE])
-{
-    if (token == 0)
-        snprintf(out, CTL_CONF_SECTION_SIZE, "token");
-    else
-        snprintf(out, CTL_CONF_SECTION_SIZE, "more_tokens[%zu]", token - 1);
-    return out;
-}
-
 enum leafd_err ctl_conf_at_token(const struct conf *conf, size_t token, struct conf *ret,
                                  struct why *why)
 {

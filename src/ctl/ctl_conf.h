@@ -22,9 +22,6 @@ int ctl_conf_token_number(const struct ctl *ctl, size_t *ret);
  * `conf`, never to be freed. LEAFD_CONFIG: there is no such token. */
 LEAFD_CHECKED enum leafd_err ctl_conf_at_token(const struct conf *conf, size_t token,
                                                struct conf *ret, struct why *why);
-/* "token", "more_tokens[0]", …: where token number `token` stands in the configuration. */
-enum { CTL_CONF_SECTION_SIZE = 40 };
-const char *ctl_conf_section(size_t token, char out[static CTL_CONF_SECTION_SIZE]);
 
 enum { CTL_CONF_WORDS_SIZE = 4096 };
 /* What a command that follows this one has to carry: " -c FILE", fit for a shell, or "" when none

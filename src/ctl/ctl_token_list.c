@@ -39,15 +39,15 @@ static enum leafd_err list_in_child(const struct ctl_child *child, const void *a
 
 static void print_configured(const struct token_description *token, size_t count)
 {
-    char text[CTL_CONF_SECTION_SIZE * CONF_TOKEN_MAX] = "";
+    char text[CONF_SECTION_SIZE * CONF_TOKEN_MAX] = "";
     size_t len = 0;
 
     for (size_t i = 0; i < count; i++) {
-        char section[CTL_CONF_SECTION_SIZE];
+        char section[CONF_SECTION_SIZE];
 
         if (token->configured & 1u << i)
             len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", len ? ", " : "",
-                                    ctl_conf_section(i, section));
+                                    conf_token_section(i, section));
     }
     ctl_print_row("  configured", len ? text : "no");
 }

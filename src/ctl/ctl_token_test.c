@@ -286,7 +286,7 @@ static int test_token(const struct conf *conf, size_t token, bool is_one_of_seve
 {
     struct test test = {
         .options = options, .needs = CTL_CHILD_NOTHING, .is_one_of_several = is_one_of_several};
-    char section[CTL_CONF_SECTION_SIZE];
+    char section[CONF_SECTION_SIZE];
     struct why why = {""};
     struct conf at;
 
@@ -295,7 +295,7 @@ static int test_token(const struct conf *conf, size_t token, bool is_one_of_seve
     if (access(at.ca[0].certificate, F_OK) == 0)
         test.needs = CTL_CHILD_PIN | CTL_CHILD_CAS;
     test.conf = &at;
-    test.section = ctl_conf_section(token, section);
+    test.section = conf_token_section(token, section);
     return tell(&test, json);
 }
 
