@@ -17,3 +17,14 @@ const char *signer_state_name(enum signer_state state)
     }
     return "unknown";
 }
+
+void signer_tally_add(struct signer_tally *to, const struct signer_tally *more)
+{
+    to->signatures += more->signatures;
+    to->failures += more->failures;
+    to->refusals += more->refusals;
+    to->logins += more->logins;
+    to->proofs += more->proofs;
+    to->recoveries += more->recoveries;
+    to->disowned += more->disowned;
+}

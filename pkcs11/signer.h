@@ -38,16 +38,22 @@ struct sign_request {
  * PIN_BLOCKED). On the client's thread: be quick. */
 typedef void (*signer_fn)(void *ctx, enum leafd_err err, struct bytes signature, uint64_t batch);
 
-struct signer_token_status {
-    enum signer_state state; /* the best of its processes' */
-    unsigned lanes;
+/* What signer processes have done. */
+struct signer_tally {
     uint64_t signatures;
     uint64_t failures;
     uint64_t refusals;
-    uint64_t logins;
-    uint64_t proofs;
-    uint64_t recoveries;
-    uint64_t disowned;
+    uint64_t logins;     /* C_Login calls of the processes that run now */
+    uint64_t proofs;     /* challenges that idle tokens have signed */
+    uint64_t recoveries; /* how often a token that had failed was ready again */
+    uint64_t disowned;   /* signatures given out unverified, and not trusted any more */
+};
+void signer_tally_add(struct signer_tally *to, const struct signer_tally *more);
+
+struct signer_token_status {
+    enum signer_state state; /* the best of its processes' */
+    unsigned lanes;
+    struct signer_tally tally;
     uint64_t restarts;
     size_t under_way;
     uint64_t latency_us; /* a running mean of what a signature takes, less the turns that others had
@@ -60,16 +66,10 @@ struct signer_token_status {
 struct signer_status {
     enum signer_state state;
     unsigned lanes; /* sessions that can sign */
-    uint64_t signatures;
-    uint64_t failures;
-    uint64_t refusals;
-    uint64_t logins;     /* C_Login calls of the process that runs now */
-    uint64_t proofs;     /* challenges that idle tokens have signed */
-    uint64_t recoveries; /* how often a token that had failed was ready again */
-    uint64_t disowned;   /* signatures given out unverified, and not trusted any more */
-    uint64_t restarts;   /* processes that came after the first */
-    size_t waiting;      /* requests under way or waiting */
-    char text[256];      /* what is missing, for people; empty when READY */
+    struct signer_tally tally;
+    uint64_t restarts; /* processes that came after the first */
+    size_t waiting;    /* requests under way or waiting */
+    char text[256];    /* what is missing, for people; empty when READY */
     size_t token_count;
     struct signer_token_status token[CONF_TOKEN_MAX]; /* as the configuration has them */
 };

@@ -94,13 +94,7 @@ void signer_link_add_status(const struct signer_link *link, struct signer_status
 {
     const struct signer_msg_state *state = &link->state;
 
-    status->signatures += state->signatures;
-    status->failures += state->failures;
-    status->refusals += state->refusals;
-    status->logins += state->logins;
-    status->proofs += state->proofs;
-    status->recoveries += state->recoveries;
-    status->disowned += state->disowned;
+    signer_tally_add(&status->tally, &state->tally);
     if (signer_link_can_sign(link))
         status->lanes += state->lanes;
     take_better(link, &status->state, status->text, sizeof(status->text));
@@ -110,13 +104,7 @@ void signer_link_add_token_status(const struct signer_link *link, struct signer_
 {
     const struct signer_msg_state *state = &link->state;
 
-    to->signatures += state->signatures;
-    to->failures += state->failures;
-    to->refusals += state->refusals;
-    to->logins += state->logins;
-    to->proofs += state->proofs;
-    to->recoveries += state->recoveries;
-    to->disowned += state->disowned;
+    signer_tally_add(&to->tally, &state->tally);
     to->under_way += link->under_way;
     if (signer_link_can_sign(link))
         to->lanes += state->lanes;

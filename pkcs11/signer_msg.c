@@ -154,13 +154,13 @@ size_t signer_msg_write_state(const struct signer_msg_state *state, uint8_t *out
     put_number(&writer, SIGNER_MSG_VERSION, 1);
     put_number(&writer, state->state, 1);
     put_number(&writer, state->lanes, 4);
-    put_number(&writer, state->signatures, 8);
-    put_number(&writer, state->failures, 8);
-    put_number(&writer, state->refusals, 8);
-    put_number(&writer, state->logins, 8);
-    put_number(&writer, state->proofs, 8);
-    put_number(&writer, state->recoveries, 8);
-    put_number(&writer, state->disowned, 8);
+    put_number(&writer, state->tally.signatures, 8);
+    put_number(&writer, state->tally.failures, 8);
+    put_number(&writer, state->tally.refusals, 8);
+    put_number(&writer, state->tally.logins, 8);
+    put_number(&writer, state->tally.proofs, 8);
+    put_number(&writer, state->tally.recoveries, 8);
+    put_number(&writer, state->tally.disowned, 8);
     put_text(&writer, state->text, sizeof(state->text) - 1);
     put_number(&writer, state->ca_count, 1);
     for (size_t i = 0; i < state->ca_count; i++) {
@@ -184,13 +184,13 @@ enum leafd_err signer_msg_read_state(struct bytes message, struct signer_msg_sta
         return LEAFD_MALFORMED;
     state.state = (enum signer_state)number;
     state.lanes = (unsigned)get_number(&reader, 4);
-    state.signatures = get_number(&reader, 8);
-    state.failures = get_number(&reader, 8);
-    state.refusals = get_number(&reader, 8);
-    state.logins = get_number(&reader, 8);
-    state.proofs = get_number(&reader, 8);
-    state.recoveries = get_number(&reader, 8);
-    state.disowned = get_number(&reader, 8);
+    state.tally.signatures = get_number(&reader, 8);
+    state.tally.failures = get_number(&reader, 8);
+    state.tally.refusals = get_number(&reader, 8);
+    state.tally.logins = get_number(&reader, 8);
+    state.tally.proofs = get_number(&reader, 8);
+    state.tally.recoveries = get_number(&reader, 8);
+    state.tally.disowned = get_number(&reader, 8);
     get_text(&reader, state.text, sizeof(state.text));
     number = get_number(&reader, 1);
     if (number > SIGNER_MSG_CAS_MAX)

@@ -37,13 +37,7 @@ enum signer_msg_kind signer_msg_kind(struct bytes message);
 struct signer_msg_state {
     enum signer_state state;
     unsigned lanes;
-    uint64_t signatures;
-    uint64_t failures;
-    uint64_t refusals;
-    uint64_t logins;
-    uint64_t proofs;
-    uint64_t recoveries;
-    uint64_t disowned;
+    struct signer_tally tally; /* of this process */
     char text[256]; /* printable ASCII; other octets become '?' when written and are refused when
                        read */
     struct signer_msg_ca {

@@ -97,13 +97,16 @@ static void write_state_locked(struct signer_process *process, struct signer_msg
     *state = (struct signer_msg_state){
         .state = process->state,
         .lanes = is_signing(process->state) ? token_keeper_lanes(process->keeper) : 0,
-        .signatures = atomic_load(&counts->signatures),
-        .failures = atomic_load(&counts->failures),
-        .refusals = atomic_load(&counts->refusals),
-        .logins = atomic_load(&counts->logins),
-        .proofs = atomic_load(&counts->proofs),
-        .recoveries = atomic_load(&counts->recoveries),
-        .disowned = atomic_load(&counts->disowned),
+        .tally =
+            {
+                .signatures = atomic_load(&counts->signatures),
+                .failures = atomic_load(&counts->failures),
+                .refusals = atomic_load(&counts->refusals),
+                .logins = atomic_load(&counts->logins),
+                .proofs = atomic_load(&counts->proofs),
+                .recoveries = atomic_load(&counts->recoveries),
+                .disowned = atomic_load(&counts->disowned),
+            },
     };
     memcpy(state->text, process->text, sizeof(state->text));
     for (size_t i = 0; i < cas->count; i++)

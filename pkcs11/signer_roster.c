@@ -92,14 +92,10 @@ bool signer_roster_add(struct signer_roster *roster, struct signer_link *link)
 
 void signer_roster_remove(struct signer_roster *roster, struct signer_link *link)
 {
-    struct signer_msg_state *gone = &roster->past[link->token].gone;
+    struct signer_tally *gone = &roster->past[link->token].gone;
 
-    gone->signatures += link->state.signatures;
-    gone->failures += link->state.failures;
-    gone->refusals += link->state.refusals;
-    gone->proofs += link->state.proofs;
-    gone->recoveries += link->state.recoveries;
-    gone->disowned += link->state.disowned;
+    signer_tally_add(gone, &link->state.tally);
+    gone->logins = 0; /* those of who runs are told */
     for (size_t i = 0; i < roster->link_count; i++)
         if (roster->link[i] == link)
             roster->link[i] = roster->link[--roster->link_count];
@@ -147,12 +143,7 @@ static void token_status(const struct signer_roster *roster, unsigned token,
 
     *ret = (struct signer_token_status){
         .state = SIGNER_DOWN,
-        .signatures = past->gone.signatures,
-        .failures = past->gone.failures,
-        .refusals = past->gone.refusals,
-        .proofs = past->gone.proofs,
-        .recoveries = past->gone.recoveries,
-        .disowned = past->gone.disowned,
+        .tally = past->gone,
         .restarts = past->restarts,
         .latency_us = (uint64_t)known->latency_us,
         .text = "no signer process is connected",
@@ -176,12 +167,7 @@ void signer_roster_status(const struct signer_roster *roster, struct signer_stat
         .token_count = roster->token_count,
     };
     for (unsigned i = 0; i < roster->token_count; i++) {
-        ret->signatures += roster->past[i].gone.signatures;
-        ret->failures += roster->past[i].gone.failures;
-        ret->refusals += roster->past[i].gone.refusals;
-        ret->proofs += roster->past[i].gone.proofs;
-        ret->recoveries += roster->past[i].gone.recoveries;
-        ret->disowned += roster->past[i].gone.disowned;
+        signer_tally_add(&ret->tally, &roster->past[i].gone);
         ret->restarts += roster->past[i].restarts;
         token_status(roster, i, &ret->token[i]);
     }

@@ -26,7 +26,7 @@ struct signer_roster {
     size_t token_count;
     struct signer_past {
         uint64_t restarts;
-        struct signer_msg_state gone; /* counters of processes that ended */
+        struct signer_tally gone; /* of processes that ended; without logins */
     } past[CONF_TOKEN_MAX];
     struct ca_set *configured;
 

@@ -161,27 +161,27 @@ static uint64_t token_is_ejected(const struct signer_token_status *token)
 
 static uint64_t token_signatures(const struct signer_token_status *token)
 {
-    return token->signatures;
+    return token->tally.signatures;
 }
 
 static uint64_t token_failures(const struct signer_token_status *token)
 {
-    return token->failures;
+    return token->tally.failures;
 }
 
 static uint64_t token_proofs(const struct signer_token_status *token)
 {
-    return token->proofs;
+    return token->tally.proofs;
 }
 
 static uint64_t token_recoveries(const struct signer_token_status *token)
 {
-    return token->recoveries;
+    return token->tally.recoveries;
 }
 
 static uint64_t token_disowned(const struct signer_token_status *token)
 {
-    return token->disowned;
+    return token->tally.disowned;
 }
 
 static uint64_t token_restarts(const struct signer_token_status *token)

@@ -27,6 +27,17 @@ bool admin_state_is_ready(const struct admin_state *state, struct why *why)
     return valid;
 }
 
+static void write_tally(const struct signer_tally *tally, struct json *json)
+{
+    json_uint(json, "signatures", tally->signatures);
+    json_uint(json, "failures", tally->failures);
+    json_uint(json, "refusals", tally->refusals);
+    json_uint(json, "logins", tally->logins);
+    json_uint(json, "proofs", tally->proofs);
+    json_uint(json, "recoveries", tally->recoveries);
+    json_uint(json, "disowned", tally->disowned);
+}
+
 static void write_signer(const struct admin_state *state, struct json *json)
 {
     struct signer_status signer;
@@ -36,13 +47,7 @@ static void write_signer(const struct admin_state *state, struct json *json)
     json_string(json, "state", signer_state_name(signer.state));
     json_string(json, "text", signer.text);
     json_uint(json, "lanes", signer.lanes);
-    json_uint(json, "signatures", signer.signatures);
-    json_uint(json, "failures", signer.failures);
-    json_uint(json, "refusals", signer.refusals);
-    json_uint(json, "logins", signer.logins);
-    json_uint(json, "proofs", signer.proofs);
-    json_uint(json, "recoveries", signer.recoveries);
-    json_uint(json, "disowned", signer.disowned);
+    write_tally(&signer.tally, json);
     json_uint(json, "restarts", signer.restarts);
     json_uint(json, "waiting", signer.waiting);
     json_object_end(json);
@@ -65,13 +70,7 @@ static void write_tokens(const struct admin_state *state, struct json *json)
         json_uint(json, "lanes", token->lanes);
         json_uint(json, "under_way", token->under_way);
         json_uint(json, "latency_us", token->latency_us);
-        json_uint(json, "signatures", token->signatures);
-        json_uint(json, "failures", token->failures);
-        json_uint(json, "refusals", token->refusals);
-        json_uint(json, "logins", token->logins);
-        json_uint(json, "proofs", token->proofs);
-        json_uint(json, "recoveries", token->recoveries);
-        json_uint(json, "disowned", token->disowned);
+        write_tally(&token->tally, json);
         json_uint(json, "restarts", token->restarts);
         json_object_end(json);
     }

@@ -298,9 +298,9 @@ static void fake_status(struct signer *signer, struct signer_status *ret)
                  : fake->gone      ? SIGNER_CONNECTING
                                    : SIGNER_READY,
         .lanes = fake->threads,
-        .signatures = fake->signatures,
-        .failures = fake->failures,
-        .logins = 1,
+        .tally.signatures = fake->signatures,
+        .tally.failures = fake->failures,
+        .tally.logins = 1,
         .waiting = fake->waiting,
     };
     snprintf(ret->text, sizeof(ret->text), "%s",
@@ -434,7 +434,7 @@ uint64_t fake_signer_signed(struct signer *signer)
     struct signer_status status;
 
     fake_status(signer, &status);
-    return status.signatures;
+    return status.tally.signatures;
 }
 
 uint64_t fake_signer_requests(struct signer *signer)

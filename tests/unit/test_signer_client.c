@@ -342,8 +342,10 @@ static void a_lost_signer_means_again(void **state)
     struct answer answer[100], next;
 
     (void)state;
-    greet_as(fd, (struct signer_msg_state){.state = SIGNER_READY, .signatures = 7, .logins = 1},
-             untrusted);
+    greet_as(
+        fd,
+        (struct signer_msg_state){.state = SIGNER_READY, .tally.signatures = 7, .tally.logins = 1},
+        untrusted);
     for (int i = 0; i < 100; i++)
         ask(client, &answer[i]);
     reply(fd, hear(fd), LEAFD_OK);
@@ -355,14 +357,16 @@ static void a_lost_signer_means_again(void **state)
 
     ask(client, &next);
     fd = connect_signer(client, 0);
-    greet_as(fd, (struct signer_msg_state){.state = SIGNER_READY, .signatures = 2, .logins = 1},
-             untrusted);
+    greet_as(
+        fd,
+        (struct signer_msg_state){.state = SIGNER_READY, .tally.signatures = 2, .tally.logins = 1},
+        untrusted);
     reply(fd, hear(fd), LEAFD_OK);
     expect(&next, LEAFD_OK);
     signer_status(client, &status);
     assert_int_equal(status.restarts, 1);
-    assert_int_equal(status.signatures, 9); /* of both */
-    assert_int_equal(status.logins, 1);     /* of the one that runs */
+    assert_int_equal(status.tally.signatures, 9); /* of both */
+    assert_int_equal(status.tally.logins, 1);     /* of the one that runs */
     close(fd);
     signer_free(client);
 }
@@ -680,8 +684,9 @@ static void made_up_ids_are_ignored(void **state)
     reply(fd, id + 1, LEAFD_OK);
     reply(fd, id + ((uint64_t)1 << 32), LEAFD_OK);
     reply(other, id, LEAFD_OK); /* not his */
-    greet_as(other, (struct signer_msg_state){.state = SIGNER_PIN_BLOCKED, .logins = 5}, NULL);
-    for (struct signer_status status = {.logins = 0}; status.logins != 5;)
+    greet_as(other, (struct signer_msg_state){.state = SIGNER_PIN_BLOCKED, .tally.logins = 5},
+             NULL);
+    for (struct signer_status status = {.tally.logins = 0}; status.tally.logins != 5;)
         signer_status(client, &status);
     assert_int_equal(atomic_load(&answer.calls), 0);
     reply(fd, id, LEAFD_REFUSED);
@@ -1149,23 +1154,25 @@ static void each_token_counts_for_itself(void **state)
 
     (void)state;
     fd[0] = connect_token(client, 0, 0);
-    greet_as(fd[0], (struct signer_msg_state){.state = SIGNER_READY, .lanes = 3, .signatures = 5},
+    greet_as(fd[0],
+             (struct signer_msg_state){.state = SIGNER_READY, .lanes = 3, .tally.signatures = 5},
              NULL);
     wait_for_state(client, SIGNER_READY);
     fd[1] = connect_token(client, 1, 0);
-    greet_as(fd[1],
-             (struct signer_msg_state){.state = SIGNER_PIN_BLOCKED, .failures = 7, .text = "x"},
-             NULL);
+    greet_as(
+        fd[1],
+        (struct signer_msg_state){.state = SIGNER_PIN_BLOCKED, .tally.failures = 7, .text = "x"},
+        NULL);
     do {
         poll(NULL, 0, 1);
         signer_status(client, &status);
     } while (status.token[1].state != SIGNER_PIN_BLOCKED);
     assert_int_equal(status.state, SIGNER_READY);
-    assert_int_equal(status.signatures, 5);
-    assert_int_equal(status.failures, 7);
+    assert_int_equal(status.tally.signatures, 5);
+    assert_int_equal(status.tally.failures, 7);
     assert_int_equal(status.token[0].lanes, 3);
     assert_int_equal(status.token[1].lanes, 0);
-    assert_int_equal(status.token[1].failures, 7);
+    assert_int_equal(status.token[1].tally.failures, 7);
     assert_string_equal(status.token[1].text, "x");
     assert_int_equal(status.token[2].state, SIGNER_DOWN);
     close(fd[1]);
@@ -1173,7 +1180,7 @@ static void each_token_counts_for_itself(void **state)
         poll(NULL, 0, 1);
         signer_status(client, &status);
     } while (status.token[1].state != SIGNER_DOWN);
-    assert_int_equal(status.token[1].failures, 7); /* counters outlive their process */
+    assert_int_equal(status.token[1].tally.failures, 7); /* counters outlive their process */
     close(fd[0]);
     signer_free(client);
 }

@@ -353,10 +353,10 @@ static void it_signs_for_every_ca(void **state)
     do { /* the counters follow within a second or so */
         signer_status(pair.client, &status);
         poll(NULL, 0, 1);
-    } while (status.signatures != 40);
+    } while (status.tally.signatures != 40);
     assert_int_equal(status.lanes, 2);
-    assert_int_equal(status.failures, 0);
-    assert_int_equal(status.refusals, 0);
+    assert_int_equal(status.tally.failures, 0);
+    assert_int_equal(status.tally.refusals, 0);
     ca_set_unref(cas);
     pair_free(&pair);
 }
@@ -400,7 +400,7 @@ static void what_breaks_a_rule_is_refused(void **state)
     do {
         signer_status(pair.client, &status);
         poll(NULL, 0, 1);
-    } while (status.refusals != 4);
+    } while (status.tally.refusals != 4);
     ca_set_unref(cas);
     pair_free(&pair);
 }
@@ -767,7 +767,7 @@ static void an_absent_token_is_waited_for(void **state)
     assert_int_equal(wait_for(&answer), LEAFD_OK);
     wait_for_state(pair.client, SIGNER_READY, &status);
     assert_string_equal(status.text, "");
-    assert_true(status.logins >= 1);
+    assert_true(status.tally.logins >= 1);
     free((void *)(uintptr_t)tbs.data);
     pair_free(&pair);
 }
@@ -1219,13 +1219,13 @@ static void wrong_signatures_are_disowned(void **state)
         assert_true(doubts.wrong_count < VERIFY_EACH);
         wait_until_disowned(&doubts);
         wait_for_state(pair.client, SIGNER_CONNECTING, &status);
-        assert_int_equal(status.disowned >= doubts.wrong_count, true);
+        assert_int_equal(status.tally.disowned >= doubts.wrong_count, true);
         assert_non_null(strstr(status.text, other_key ? "is not the key of the CA certificate"
                                                       : "what it signs does not verify"));
         control("");
         wait_for_state(pair.client, SIGNER_READY, &status);
         assert_int_equal(sign_new(pair.client, ca), LEAFD_OK);
-        assert_int_equal(status.recoveries, 1);
+        assert_int_equal(status.tally.recoveries, 1);
         pair_free(&pair);
     }
 }
@@ -1288,7 +1288,7 @@ static void with_always_none_is_wrong(void **state)
         ;
     assert_int_equal(doubts.wrong_count, 0);
     wait_for_state(pair.client, SIGNER_CONNECTING, &status);
-    assert_int_equal(status.disowned, 0);
+    assert_int_equal(status.tally.disowned, 0);
     pair_free(&pair);
 }
 
