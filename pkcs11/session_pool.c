@@ -18,7 +18,7 @@ struct session_pool {
     unsigned idle_count;
     unsigned live_count;
     struct session *idle;    /* stack: all of an old generation lie below the present one's */
-    CK_SESSION_HANDLE *live; /* handles that are ours now, idle or taken */
+    CK_SESSION_HANDLE *live; /* handles that are ours now, idle or taken, and not being closed */
 };
 
 enum leafd_err session_pool_new(struct token_module *module, CK_SLOT_ID slot, CK_FLAGS flags,
@@ -73,8 +73,9 @@ static void live_add(struct session_pool *pool, CK_SESSION_HANDLE handle)
     pool->live[pool->live_count++] = handle;
 }
 
-/* Takes one entry out; true when no other session of ours has this number (a module may give the
- * number of a session it has lost to a new one, which closing the old one would hit). */
+/* Takes one entry out, before its session is closed; true when no other session of ours has this
+ * number (a module may give the number of a session it has lost to a new one, which closing the old
+ * one would hit). */
 static bool live_remove(struct session_pool *pool, CK_SESSION_HANDLE handle)
 {
     unsigned same = 0;
@@ -89,6 +90,12 @@ static bool live_remove(struct session_pool *pool, CK_SESSION_HANDLE handle)
     if (at < pool->live_count)
         pool->live[at] = pool->live[--pool->live_count];
     return same == 1;
+}
+
+/* It holds the login, so it is not closed: those that are still being opened may come too late. */
+static bool is_last(const struct session_pool *pool)
+{
+    return pool->live_count == 1;
 }
 
 static void end_generation(struct session_pool *pool, struct session session)
@@ -121,15 +128,10 @@ static CK_RV open_session(struct session_pool *pool, uint64_t generation, struct
     return rv;
 }
 
-/* Also ends its place. */
-static void close_session(struct session_pool *pool, CK_SESSION_HANDLE handle, bool is_lost)
+/* Of one that is not live any more. Also ends its place. */
+static void close_session(struct session_pool *pool, CK_SESSION_HANDLE handle, bool exists)
 {
-    bool only_one;
-
-    pthread_mutex_lock(&pool->lock);
-    only_one = live_remove(pool, handle);
-    pthread_mutex_unlock(&pool->lock);
-    if (only_one && !is_lost)
+    if (exists)
         (void)TOKEN_CALL(pool->module, C_CloseSession, handle);
     pthread_mutex_lock(&pool->lock);
     pool->open--;
@@ -181,17 +183,17 @@ enum leafd_err session_pool_take(struct session_pool *pool, int64_t deadline_ms,
             pthread_mutex_unlock(&pool->lock);
             return fail_open(why, rv);
         }
-        if (top && pool->open == 1) {
-            /* The last of an old generation holds the login: it is tried again. */
-            top->generation = pool->generation;
+        if (top && is_last(pool)) {
+            top->generation = pool->generation; /* it is tried again */
             continue;
         }
         if (top) {
             CK_SESSION_HANDLE handle = top->handle;
+            bool exists = live_remove(pool, handle);
 
             pool->idle_count--;
             pthread_mutex_unlock(&pool->lock);
-            close_session(pool, handle, false);
+            close_session(pool, handle, exists);
             pthread_mutex_lock(&pool->lock);
             continue;
         }
@@ -205,32 +207,35 @@ enum leafd_err session_pool_take(struct session_pool *pool, int64_t deadline_ms,
     }
 }
 
-/* An idle session of an old generation, to be closed while another one is open. */
-static bool pop_stale(struct session_pool *pool, CK_SESSION_HANDLE *ret)
+/* The idle session that has not been used for longest. */
+static struct session pop_oldest(struct session_pool *pool)
 {
-    if (!pool->idle_count || pool->idle[0].generation == pool->generation)
-        return false;
-    *ret = pool->idle[0].handle;
+    struct session oldest = pool->idle[0];
+
     pool->idle_count--;
     for (unsigned i = 0; i < pool->idle_count; i++)
         pool->idle[i] = pool->idle[i + 1];
-    return true;
+    return oldest;
+}
+
+/* Closes it and comes back with the lock. */
+static void close_oldest(struct session_pool *pool)
+{
+    CK_SESSION_HANDLE handle = pop_oldest(pool).handle;
+    bool exists = live_remove(pool, handle);
+
+    pthread_mutex_unlock(&pool->lock);
+    close_session(pool, handle, exists);
+    pthread_mutex_lock(&pool->lock);
 }
 
 void session_pool_give(struct session_pool *pool, struct session session)
 {
-    CK_SESSION_HANDLE stale;
-
-    /* It has just worked: whatever ended its generation did not end this one. */
     pthread_mutex_lock(&pool->lock);
+    while (pool->idle_count && pool->idle[0].generation != pool->generation)
+        close_oldest(pool);
+    /* It has just worked: whatever ended its generation did not end this one. */
     session.generation = pool->generation;
-    for (bool more = pop_stale(pool, &stale); more;) {
-        pthread_mutex_unlock(&pool->lock);
-        close_session(pool, stale, false);
-        pthread_mutex_lock(&pool->lock);
-        more = pop_stale(pool, &stale);
-        session.generation = pool->generation;
-    }
     pool->idle[pool->idle_count++] = session;
     pthread_cond_signal(&pool->freed);
     pthread_mutex_unlock(&pool->lock);
@@ -238,19 +243,20 @@ void session_pool_give(struct session_pool *pool, struct session session)
 
 void session_pool_drop(struct session_pool *pool, CK_RV rv, struct session session)
 {
-    bool last;
+    bool exists;
 
     pthread_mutex_lock(&pool->lock);
     end_generation(pool, session);
-    last = pool->open == 1 && !is_lost(rv);
-    if (last) {
+    if (is_last(pool) && !is_lost(rv)) {
         session.generation = pool->generation;
         pool->idle[pool->idle_count++] = session;
         pthread_cond_signal(&pool->freed);
+        pthread_mutex_unlock(&pool->lock);
+        return;
     }
+    exists = live_remove(pool, session.handle) && !is_lost(rv);
     pthread_mutex_unlock(&pool->lock);
-    if (!last)
-        close_session(pool, session.handle, is_lost(rv));
+    close_session(pool, session.handle, exists);
 }
 
 enum leafd_err session_pool_replace(struct session_pool *pool, CK_RV rv, int64_t deadline_ms,
@@ -258,29 +264,31 @@ enum leafd_err session_pool_replace(struct session_pool *pool, CK_RV rv, int64_t
 {
     struct session old = *session;
     uint64_t generation;
-    bool room;
-    bool last;
+    bool room, opened;
+    bool exists = !is_lost(rv);
 
     pthread_mutex_lock(&pool->lock);
     end_generation(pool, old);
     generation = pool->generation;
+    if (!exists)
+        (void)live_remove(pool, old.handle);
     room = pool->open < pool->limit;
     if (room)
         pool->open++;
     pthread_mutex_unlock(&pool->lock);
-    if (room && open_session(pool, generation, session) == CKR_OK) {
-        close_session(pool, old.handle, is_lost(rv));
-        return LEAFD_OK;
-    }
+    opened = room && open_session(pool, generation, session) == CKR_OK;
 
     pthread_mutex_lock(&pool->lock);
-    last = pool->open == 1;
-    pthread_mutex_unlock(&pool->lock);
-    if (last && !is_lost(rv)) {
+    if (exists && !opened && is_last(pool)) {
         session->generation = generation;
+        pthread_mutex_unlock(&pool->lock);
         return LEAFD_OK;
     }
-    close_session(pool, old.handle, is_lost(rv));
+    exists = exists && live_remove(pool, old.handle);
+    pthread_mutex_unlock(&pool->lock);
+    close_session(pool, old.handle, exists);
+    if (opened)
+        return LEAFD_OK;
     return session_pool_take(pool, deadline_ms, session, why) == LEAFD_OK
                ? LEAFD_OK
                : fail_in(why, LEAFD_TOKEN_UNAVAILABLE, "no session to try again with");
@@ -309,19 +317,14 @@ enum leafd_err session_pool_grow(struct session_pool *pool, struct why *why)
     return session_pool_open_count(pool) ? LEAFD_OK : fail_open(why, rv);
 }
 
-/* The idle session that has not been used for longest. */
 static bool take_oldest(struct session_pool *pool, struct session *ret)
 {
     bool taken;
 
     pthread_mutex_lock(&pool->lock);
     taken = pool->idle_count && pool->idle[0].generation == pool->generation;
-    if (taken) {
-        *ret = pool->idle[0];
-        pool->idle_count--;
-        for (unsigned i = 0; i < pool->idle_count; i++)
-            pool->idle[i] = pool->idle[i + 1];
-    }
+    if (taken)
+        *ret = pop_oldest(pool);
     pthread_mutex_unlock(&pool->lock);
     return taken;
 }
@@ -344,10 +347,10 @@ void session_pool_keep_alive(struct session_pool *pool)
 
 void session_pool_keep_one(struct session_pool *pool)
 {
-    struct session session;
-
-    while (session_pool_open_count(pool) > 1 && take_oldest(pool, &session))
-        close_session(pool, session.handle, false);
+    pthread_mutex_lock(&pool->lock);
+    while (pool->idle_count && !is_last(pool))
+        close_oldest(pool);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 unsigned session_pool_limit(struct session_pool *pool)

@@ -5,7 +5,7 @@
  * are not given out again.
  *
  * The token logs its user out when the last session closes, so a replacement is opened before the
- * bad one is closed, and the very last one is never closed before the end.
+ * bad one is closed, and the very last one that is open is never closed before the end.
  *
  * Threads: take, give, replace and drop from any thread.
  * Locks:   one, never held across a C_ call. */
