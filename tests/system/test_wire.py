@@ -492,5 +492,5 @@ def test_mutated_requests_harm_nobody(daemon, client, seed):
             assert len(raw) <= 16384 and Answer(raw)
     while client.receive(timeout=0.3):
         pass
-    client.ask_leaf(by_ids(HOST))
+    client.ask_last(f"after-{seed}.{HOST}")
     assert daemon.role_pids() == roles
