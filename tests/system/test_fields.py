@@ -40,6 +40,7 @@ def test_every_profile_with_every_key(start, authorities, ca_key):
         serials.add(checks.assert_leaf(answer, authority.cert, crl_url=CRL_URL, **wanted).serial_number)
 
     with start(authority, {"leaf": {"key": "upstream"}, "ca": {"crl_url": CRL_URL}}) as daemon, daemon.client() as client:
+        daemon.wait_rsa_key()
         look(client.ask_leaf(by_ids(HOST)), names=[HOST], common_name=HOST)
         for key in LEAF_KEYS:
             cert = upstream([HOST, "*.fields.example.org", "192.0.2.1"], key=key)
@@ -56,6 +57,8 @@ def test_leaf_key_names_a_type(start, ca, key):
     """Then every leaf has it: fresh ones for every usage, and mimics."""
     word = key.replace("-2048", "")  # leaf.key says rsa, leaf.rsa_bits the rest
     with start(ca, {"leaf": {"key": word}}) as daemon, daemon.client() as client:
+        if word == "rsa":
+            daemon.wait_rsa_key()
         for usage in (0, 1, 11, 12):
             answer = client.ask_leaf(by_ids(HOST, usage=usage))
             checks.assert_leaf(answer, ca.cert, names=[HOST], key=key, usage=usage, common_name=HOST)
@@ -67,6 +70,8 @@ def test_leaf_key_names_a_type(start, ca, key):
 
 @pytest.mark.parametrize("key", LEAF_KEYS)
 def test_usage_with_every_key(follower, ca, key):
+    if key == "rsa-2048":
+        follower.wait_rsa_key()
     with follower.client() as client:
         for usage in (1, 11, 12):
             answer = client.ask_leaf(by_ids(HOST, usage=usage, cert=upstream([HOST], key=key)))
@@ -90,7 +95,9 @@ COMPATIBLE = {
 
 
 @pytest.mark.parametrize("key", COMPATIBLE)
-def test_leaf_key_compatible(client, ca, key):
+def test_leaf_key_compatible(daemon, client, ca, key):
+    if COMPATIBLE[key] == "rsa-2048":
+        daemon.wait_rsa_key()
     answer = client.ask_leaf(mimic(HOST, upstream([HOST], key=key)))
     checks.assert_leaf(answer, ca.cert, names=[HOST], key=COMPATIBLE[key])
 
@@ -102,6 +109,7 @@ def test_a_larger_rsa_key_gives_way_until_there_is_one(start, ca):
     """At once with 2048 bits and for a moment only; with its own size as soon as there is such a key."""
     cert = upstream([HOST], key="rsa-8192")
     with start(ca, {"leaf": {"key": "upstream"}}) as daemon, daemon.client() as client:
+        daemon.wait_rsa_key()
         # No such key was made ahead.
         assert daemon.metric("leafd_keys_stock", type="rsa-4096") == 0
         answer = client.ask_leaf(mimic(HOST, cert))
@@ -113,7 +121,7 @@ def test_a_larger_rsa_key_gives_way_until_there_is_one(start, ca):
             answer = client.ask_leaf(mimic(HOST, cert))
             return answer if checks.leaf_kind(answer) == "rsa-4096" else None
 
-        answer = wait_for(larger, "a leaf with a key of 4096 bits", seconds=40, every=0.1)
+        answer = wait_for(larger, "a leaf with a key of 4096 bits", seconds=120, every=0.1)
         checks.assert_leaf(answer, ca.cert, names=[HOST], key="rsa-4096")
         checks.assert_key_form(answer)
         assert answer.ttl == 86400
@@ -128,7 +136,7 @@ def test_strict_waits_for_the_larger_rsa_key(start, ca):
     changes = {"leaf": {"rsa_bits": 3072}, "keys": {"rsa_match": "strict", "rsa_low": 0, "rsa_high": 1}}
     with start(ca, changes) as daemon, daemon.client() as client:
         data = mimic(HOST, upstream([HOST], key="rsa-2048"))
-        answer = Answer(wait_for(lambda: client.ask_raw(data, timeout=3.6), "a leaf", seconds=40))
+        answer = Answer(wait_for(lambda: client.ask_raw(data, timeout=3.6), "a leaf", seconds=120))
         checks.assert_leaf(answer, ca.cert, names=[HOST], key="rsa-3072")
         checks.assert_key_form(answer)
         assert answer.ttl == 86400 and daemon.metric("leafd_keys_gave_way_total") == 0

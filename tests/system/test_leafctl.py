@@ -112,6 +112,8 @@ def public_key(words):
 @pytest.mark.parametrize("key", ["ec-p521", "ed25519", "ed448", "sm2", "rsa-2048"])
 def test_issue_every_type_of_key(follower, folder, key):
     """Written as PKCS#8 whatever it is, in PEM and in DER; openssl reads it, and it is the leaf's."""
+    if key == "rsa-2048":
+        follower.wait_rsa_key()
     (folder / "up.pem").write_text(certs.pem(certs.upstream([HOST], key=key)))
     for form in ("pem", "der"):
         done = issue(follower, HOST, "--like", folder / "up.pem", "--out", folder / form, "--format", form)

@@ -191,6 +191,7 @@ def test_a_stale_socket_file_is_no_obstacle(folder, config_of, ca):
 def test_what_is_queued_is_answered(start, ca, number):
     """Everything sent before the signal is answered, and the exit code is 0 within 5 s."""
     with start(ca) as daemon, daemon.client() as client:
+        daemon.wait_rsa_key()
         hosts = [f"queued-{n}.example.org" for n in range(150)]
         requests = [
             mimic(h, certs.upstream([h], key="rsa-2048" if n % 10 == 0 else "ec-p256")) for n, h in enumerate(hosts)

@@ -234,6 +234,7 @@ def test_append_root(start, ca):
 def test_key_format(start, ca, key_format):
     """In both dialects. PEM keys are PKCS#8, DER ones of their own kind."""
     with start(ca, {"listen": [{"udp": "127.0.0.1:0", "key_format": key_format}]}) as daemon, daemon.client() as client:
+        daemon.wait_rsa_key()
         rsa = certs.upstream([HOST], key="rsa-2048")
         for data in (by_ids(HOST), by_names(HOST), by_ids(HOST, cert=rsa), by_names(HOST, cert=rsa)):
             answer = client.ask_leaf(data)

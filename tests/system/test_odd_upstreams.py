@@ -215,6 +215,7 @@ def answers():
 
 @pytest.mark.parametrize("section", upstreams_table.read(), ids=lambda section: section.title.lower())
 def test_rows(section, shown, world, client, daemon, answers):
+    daemon.wait_rsa_key()
     counters = Counters(daemon)
     wrong = []
     for row in section.rows:

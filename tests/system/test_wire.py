@@ -445,8 +445,9 @@ def test_the_request_g3proxy_sends(client, ca):
     checks.assert_leaf(answer, ca.cert, names=[host])
 
 
-def test_keys_have_the_forms_of_their_dialect(client):
+def test_keys_have_the_forms_of_their_dialect(daemon, client):
     """DER: EC as SEC1, RSA as PKCS#1. PEM: PKCS#8."""
+    daemon.wait_rsa_key()
     ecc = client.ask_leaf(by_ids(HOST)).map[4]
     fields = der.read(ecc)[0].children()
     assert fields[0].content == b"\x01" and fields[1].tag == 0x04 and fields[2].tag == 0xA0, "not SEC1"
