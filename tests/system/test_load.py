@@ -8,7 +8,7 @@ import time
 from lib import certs, checks, tree
 from lib.client import Answer, Load, UdpClient, by_ids, mimic, run_load
 from lib.leafd_process import LeafdProcess
-from lib.polling import wait_for
+from lib.polling import slowness
 
 GIVE_UP_SEC = 4.0 if not tree.IS_SANITIZED else 30.0
 
@@ -31,6 +31,11 @@ def assert_all_answered(outcomes, within):
     assert slowest < within, f"the slowest took {slowest:.2f} s"
 
 
+def median_of(outcomes):
+    took = sorted(o.took for o in outcomes)
+    return took[len(took) // 2]
+
+
 def assert_harmless(leaf, ca, host):
     """What no leaf may ever have."""
     get = leaf.extensions.get_extension_for_class
@@ -48,8 +53,8 @@ def test_right_after_start(ca, folder, config_of):
     rsa = upstreams("rsa", 120, key="rsa-2048")
     with LeafdProcess(folder, config_of(ca)) as daemon:
         daemon.wait_serving()
-        if tree.IS_SANITIZED:  # where the first RSA key can take longer than a request has
-            wait_for(lambda: daemon.metric("leafd_keys_stock", type="rsa-2048") > 0, "the first RSA key", seconds=40)
+        if tree.IS_SANITIZED or slowness() > 2:
+            daemon.wait_rsa_key()
         loads = [
             Load(daemon.address, requests.__getitem__, clients, limit=len(requests), timeout=GIVE_UP_SEC).start()
             for requests, clients in ((ec, 32), (rsa, 120))
@@ -99,6 +104,7 @@ def test_one_socket_asks_everything(daemon):
 
 def test_askers_of_one_leaf_share_its_flight(daemon):
     """100 clients ask for the same new leaf at once: it is issued once."""
+    daemon.wait_rsa_key()
     issued = daemon.metric("leafd_replies_total", result="issued")
     cert = certs.upstream(["*.flight.example.org"], key="rsa-2048")
     requests = [(host, mimic(host, cert)) for host in (f"h{n}.flight.example.org" for n in range(100))]
@@ -111,15 +117,17 @@ def test_askers_of_one_leaf_share_its_flight(daemon):
 def test_ec_never_waits_behind_rsa(start, ca):
     """While more RSA keys are wanted than can be made, EC leaves come as if nothing was."""
     with start(ca, {"keys": {"share": False, "rsa_low": 0, "rsa_high": 1}}) as daemon:
+        alone = median_of(run_load(daemon.address, upstreams("ec-alone", 100), clients=4, timeout=GIVE_UP_SEC))
         rsa = upstreams("slow-rsa", 40, key="rsa-2048")
         slow = Load(daemon.address, rsa.__getitem__, 40, limit=len(rsa)).start()
         fast = run_load(daemon.address, upstreams("fast-ec", 100), clients=4, timeout=GIVE_UP_SEC)
         assert_all_answered(fast, GIVE_UP_SEC)
-        took = sorted(o.took for o in fast)
-        assert took[len(took) // 2] < 0.1, f"median {took[len(took) // 2] * 1000:.0f} ms"
+        beside = median_of(fast)
+        assert beside < max(0.1, 3 * alone), f"median {beside * 1000:.0f} ms, alone {alone * 1000:.0f} ms"
         outcomes = slow.join()
         keys = [o.answer.map[4] for o in outcomes if o.raw and not o.answer.error]
-        assert keys and len(set(keys)) == len(keys), "keys.share is no"
+        keys.append(daemon.wait_rsa_key().map[4])  # none of the 40 may have come in time
+        assert len(set(keys)) == len(keys), "keys.share is no"
 
 
 def test_a_cached_leaf_comes_at_once(daemon):
@@ -128,10 +136,11 @@ def test_a_cached_leaf_comes_at_once(daemon):
     with UdpClient(daemon.address) as client:
         first = client.ask_leaf(data)
         hits = daemon.metric("leafd_replies_total", result="hit")
-        started = time.monotonic()
+        slow, started = slowness(), time.monotonic()
         for _ in range(200):
             assert client.ask_leaf(data).map[3] == first.map[3]
-        assert time.monotonic() - started < 4
+        took = time.monotonic() - started
+        assert took < 4 * max(slow, slowness()), f"200 took {took:.1f} s"
         assert daemon.metric("leafd_replies_total", result="hit") == hits + 200
 
 
@@ -148,10 +157,15 @@ def test_the_cache_is_bounded(start, ca):
 def test_new_leaves_per_domain(start, ca):
     """cache.new_per_domain protects the token from made-up names; other domains and addresses go on."""
     with start(ca, {"cache": {"new_per_domain": 5}}) as daemon, daemon.client() as client:
-        codes = [client.ask(by_ids(f"h{n}.example.co.uk")).error for n in range(20)]
-        assert codes[:5] == [None] * 5 and "busy" in codes
-        assert client.ask_error(mimic("new.example.co.uk", certs.upstream(["new.example.co.uk"]))) == "busy"
-        client.ask_leaf(by_ids("h0.example.co.uk"))  # known
+        for attempt in range(4):
+            minute = time.monotonic() // 60  # by which leafd counts
+            domain = f"example{attempt}.co.uk"
+            codes = [client.ask(by_ids(f"h{n}.{domain}")).error for n in range(20)]
+            codes.append(client.ask(mimic(f"new.{domain}", certs.upstream([f"new.{domain}"]))).error)
+            if time.monotonic() // 60 == minute:
+                break
+        assert codes == [None] * 5 + ["busy"] * 16
+        client.ask_leaf(by_ids(f"h0.{domain}"))  # known
         for n in range(20):
             client.ask_leaf(by_ids(f"192.0.2.{n}"))
         client.ask_leaf(by_ids("other.co.uk"))

@@ -7,6 +7,15 @@ import time
 PATIENCE_SEC = 15.0
 
 
+def slowness():
+    """How much longer than on an idle machine something takes right now, by what a short computation waits for a
+    processor: 1, or more. For the times that are promised for a machine that has little else to do."""
+    began, used = time.monotonic(), time.thread_time()
+    while time.thread_time() - used < 0.03:
+        pass
+    return max(1.0, (time.monotonic() - began) / (time.thread_time() - used))
+
+
 def wait_for(condition, what, seconds=PATIENCE_SEC, every=0.01):
     """Calls `condition` until it gives something true, and returns that."""
     deadline = time.monotonic() + seconds
