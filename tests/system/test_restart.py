@@ -9,10 +9,13 @@ import pytest
 from lib import certs, checks, tree
 from lib.client import Answer, Load, by_ids, mimic
 from lib.leafd_process import is_ours
-from lib.polling import wait_for
+from lib.polling import slowness, wait_for
 
 CLIENTS = 64
+SLOWER = 2 if tree.IS_SANITIZED else 1
 BACK_WITHIN_SEC = 1.0 if not tree.IS_SANITIZED else 8.0
+# Whoever has waited for so long may be told that there is no token, or hear nothing more.
+TOLD_AFTER_SEC = 3.0
 
 
 @pytest.fixture
@@ -37,10 +40,35 @@ def wait_answered(load, more):
     wait_for(lambda: load.count_answered() >= before + more, f"{more} more answers")
 
 
+def ask_until_back(client, data):
+    """The leaf, while a process starts. Where that takes longer than a request has, another asks for it."""
+    for _ in range(5):
+        asked = time.monotonic()
+        raw = client.ask_raw(data)
+        if raw and not Answer(raw).error:
+            return Answer(raw)
+        assert time.monotonic() - asked > TOLD_AFTER_SEC, f"told too soon: {raw and Answer(raw)}"
+    raise AssertionError("no leaf")
+
+
+def errors_of(outcomes, back):
+    """All of them, but what those were told whose time was up before the service was back."""
+    late = [o for o in outcomes if o.raw and o.answer.error == "token-unavailable" and o.took > TOLD_AFTER_SEC]
+    excused = {o for o in late if o.answered < back + 0.1}
+    return [o.answer.error for o in outcomes if o.raw and o.answer.error and o not in excused]
+
+
+def assert_back(sec, slow):
+    """`slow`: slowness() before; an idle machine's seconds are longer on others."""
+    slow = max(slow, slowness())
+    assert sec < BACK_WITHIN_SEC * slow, f"back after {sec:.2f} s, where all takes {slow:.1f} times as long"
+
+
 def test_the_signer_is_killed(daemon, ca):
     """Nothing is lost: what it had is signed anew by the next one."""
     load = Load(daemon.address, new_hosts("signer"), CLIENTS).start()
     wait_answered(load, 200)
+    slow = slowness()
     killed, dead = daemon.kill_role("signer")
     wait_for(
         lambda: any(o.answered and o.sent > dead and not o.answer.error for o in list(load.outcomes)),
@@ -50,12 +78,13 @@ def test_the_signer_is_killed(daemon, ca):
     outcomes = load.stop()
     lost = [o for o in outcomes if o.answered is None]
     assert not lost, f"{len(lost)} of {len(outcomes)} lost"
-    errors = [o.answer.error for o in outcomes if o.answer.error]
+    leaves = [o for o in outcomes if not o.answer.error]
+    back = min(o.answered for o in leaves if o.sent > dead)
+    errors = errors_of(outcomes, back)
     assert not errors, f"errors: {set(errors)}"
-    back = min(o.answered for o in outcomes if o.sent > dead) - killed
-    assert back < BACK_WITHIN_SEC, f"back after {back:.2f} s"
-    assert len({o.answer.leaf.serial_number for o in outcomes}) == len(outcomes)
-    for outcome in outcomes[-3:]:
+    assert_back(back - killed, slow)
+    assert len({o.answer.leaf.serial_number for o in leaves}) == len(leaves)
+    for outcome in leaves[-3:]:
         checks.assert_leaf(outcome.answer, ca.cert, names=[outcome.host])
     assert daemon.role_pids("signer")
 
@@ -64,24 +93,27 @@ def test_the_front_is_killed(daemon, ca):
     """It loses what it had read, and no more: its sockets stay open, and what comes meanwhile waits in them."""
     load = Load(daemon.address, new_hosts("front"), CLIENTS).start()
     wait_answered(load, 200)
+    slow = slowness()
     killed, dead = daemon.kill_role("front")
     # The 64 may all be waiting for what was lost; one more asker tells when the service is back.
     with daemon.client() as client:
-        client.ask_leaf(by_ids("back.restart.example.org"))
-    back = time.monotonic() - killed
+        ask_until_back(client, by_ids("back.restart.example.org"))
+    back = time.monotonic()
     in_flight = [o for o in list(load.outcomes) if o.sent <= dead and not (o.answered and o.answered <= killed)]
     wait_for(
         lambda: any(o.answered and o.sent > dead for o in list(load.outcomes)), "an answer after the kill", seconds=20
     )
     wait_answered(load, 200)
     outcomes = load.stop()
-    lost = [o for o in outcomes if o.answered is None]
-    assert len(lost) <= CLIENTS and set(lost) <= set(in_flight), f"{len(lost)} lost, {len(in_flight)} in flight"
-    errors = [o.answer.error for o in outcomes if o.raw and o.answer.error]
+    lost = {o for o in outcomes if o.answered is None}
+    given_up = daemon.metric("leafd_dropped_total", reason="deadline")  # where its start took longer than they had
+    assert len(lost & set(in_flight)) <= CLIENTS, f"{len(lost)} lost, {len(in_flight)} in flight"
+    assert len(lost - set(in_flight)) <= given_up, f"{len(lost)} lost, {len(in_flight)} in flight"
+    errors = errors_of(outcomes, back)
     assert not errors, f"errors: {set(errors)}"
-    assert back < BACK_WITHIN_SEC, f"back after {back:.2f} s"
+    assert_back(back - killed, slow)
     # The new front's leaves have other serials than the old one's.
-    answered = [o for o in outcomes if o.raw]
+    answered = [o for o in outcomes if o.raw and not o.answer.error]
     assert len({o.answer.leaf.serial_number for o in answered}) == len(answered)
     checks.assert_leaf(answered[-1].answer, ca.cert, names=[answered[-1].host])
 
@@ -94,8 +126,19 @@ def test_requests_wait_in_the_socket_while_there_is_no_front(daemon):
         hosts = [f"waits-{n}.example.org" for n in range(50)]
         for host in hosts:
             client.send(by_ids(host))
-        got = {Answer(client.receive()).host for _ in hosts}
-        assert got == set(hosts)
+        got = []
+
+        def settled():
+            """All have an answer, but those that were too old when the new front, on a slow machine, came."""
+            got.extend(Answer(raw).host for raw in iter(lambda: client.receive(timeout=0.1), None))
+            return len(got) == len(hosts) or len(got) + dropped() == len(hosts)
+
+        def dropped():
+            return daemon.metric("leafd_dropped_total", reason="deadline")
+
+        wait_for(settled, "an answer to each")
+        assert len(set(got)) == len(got) and set(got) <= set(hosts)
+        assert len(got) == len(hosts) or time.monotonic() - dead > TOLD_AFTER_SEC
 
 
 def test_cached_leaves_are_answered_throughout(daemon):
@@ -105,7 +148,7 @@ def test_cached_leaves_are_answered_throughout(daemon):
     with daemon.client() as client:
         first = {host: client.ask_leaf(mimic(host, upstreams[host])).map[3] for host in hosts}
     cycle = itertools.cycle(hosts)
-    load = Load(daemon.address, lambda n: (lambda h: (h, mimic(h, upstreams[h])))(next(cycle)), 8, timeout=2.0).start()
+    load = Load(daemon.address, lambda n: (lambda h: (h, mimic(h, upstreams[h])))(next(cycle)), 8, timeout=2.0 * SLOWER).start()
     wait_answered(load, 100)
     for _ in range(2):
         old = daemon.role_pid("signer")
@@ -116,8 +159,8 @@ def test_cached_leaves_are_answered_throughout(daemon):
     outcomes = load.stop()
     assert all(o.answered for o in outcomes), f"{sum(1 for o in outcomes if not o.answered)} of {len(outcomes)} lost"
     assert all(o.answer.map.get(3) == first[o.host] for o in outcomes)
-    slowest = max(o.took for o in outcomes)
-    assert slowest < 0.5 or tree.IS_SANITIZED, f"the slowest took {slowest:.2f} s"
+    slowest, slow = max(o.took for o in outcomes), slowness()
+    assert slowest < 0.5 * slow or tree.IS_SANITIZED, f"the slowest took {slowest:.2f} s"
 
 
 def test_cached_leaves_are_answered_while_the_signer_hangs(daemon):
@@ -140,7 +183,7 @@ def test_a_new_signer_has_a_new_untrusted_ca(daemon, ca):
 
     def ask(client):
         cert = certs.upstream([host], subject=self_signed, issuer=self_signed)
-        answer = client.ask_leaf(mimic(host, cert))
+        answer = ask_until_back(client, mimic(host, cert))
         checks.assert_leaf(answer, ca.cert, names=[host], trusted=False)
         get = answer.leaf.extensions.get_extension_for_class
         return get(checks.x509.AuthorityKeyIdentifier).value.key_identifier
