@@ -148,7 +148,7 @@ class LeafdProcess:
     def http(self, path):
         """(status, text) of the admin endpoint."""
         host, port = udp_address(self.admin)
-        connection = http.client.HTTPConnection(host, port, timeout=5)
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE_SEC)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -260,7 +260,7 @@ class LeafdProcess:
         took = time.monotonic() - started
         assert code == 0, f"exit code {code}\n{self.log()}"
         assert took <= STOP_SEC, f"took {took:.1f} s to stop"
-        wait_for(lambda: not [p for p in self._roles_seen if is_ours(p)], "all roles have ended", seconds=2)
+        wait_for(lambda: not [p for p in self._roles_seen if is_ours(p)], "all roles have ended")
         self.assert_clean()
 
     def kill(self):
@@ -299,8 +299,9 @@ ended_logs = []
 def thread_states(pid):
     """The state letter of each thread of a process."""
     for entry in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{entry}/stat", encoding="latin-1") as file:
-            yield file.read().rpartition(")")[2].split()[0]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended by now
+            with open(f"/proc/{pid}/task/{entry}/stat", encoding="latin-1") as file:
+                yield file.read().rpartition(")")[2].split()[0]
 
 
 def is_ours(pid):
