@@ -77,7 +77,8 @@ def test_what_a_token_says_of_itself(failing, words):
 
 def test_keys_made_for_a_test(failing, words):
     """They sign and are gone; one login."""
-    failing.tell("no_mechanism = CKM_RSA_PKCS_KEY_PAIR_GEN", "latency.C_Sign = 2000")
+    # So slow that a busy machine makes little difference.
+    failing.tell("no_mechanism = CKM_RSA_PKCS_KEY_PAIR_GEN", "latency.C_Sign = 20000")
     arguments = ["pkcs11:token=leafd", *words, "--make-key", "--pin-file", failing.pin_file, "--sessions", "4"]
     done, told = probe_json(*arguments)
     assert done.returncode == 0 and told["good"], done.stderr
@@ -86,7 +87,7 @@ def test_keys_made_for_a_test(failing, words):
     assert "CKR_MECHANISM_INVALID" in keys["rsa-2048"]["failure"] and "CURVE" in keys["ec-p384"]["failure"]
     rates = keys["ec-p256"]["rates"]
     assert [rate["sessions"] for rate in rates] == [1, 2, 4]
-    assert rates[0]["median_us"] >= 2000 and rates[2]["per_second"] > 1.5 * rates[0]["per_second"]
+    assert rates[0]["median_us"] >= 20000 and rates[2]["per_second"] > 1.5 * rates[0]["per_second"]
     assert told["logins"] == 1 == failing.count("login") and told["login_is_shared"] == "yes"
     assert failing.count("made_in_token") == 0 and failing.count("sessions_open") == 0
     done = probe(*arguments, "--key", "ec-p384")
