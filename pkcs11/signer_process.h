@@ -20,8 +20,8 @@ struct signer_process;
 struct signer_process_events {
     /* The token has been proven, also after each loss; told before any front hears of it. */
     void (*signing)(void *ctx);
-    /* The token has refused the PIN after the start: C_Login is not called again here. Told before
-     * any front hears of it. */
+    /* The token has refused the PIN: C_Login is not called again here. Told before any front hears
+     * of it. */
     void (*pin_refused)(void *ctx);
     /* It cannot mend itself: another process is to take over; with `at_once` this one has to end
      * first, since the token has no session for two. */

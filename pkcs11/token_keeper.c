@@ -526,8 +526,10 @@ enum leafd_err token_keeper_start(struct token_keeper *keeper, struct why *why)
 {
     enum leafd_err err = open_token(keeper, RUNG_MODULE, why);
 
-    if (err == LEAFD_PIN)
+    if (err == LEAFD_PIN) {
+        keeper->events->pin_refused(keeper->ctx); /* first, as in block_pin() */
         say_state(keeper, SIGNER_PIN_BLOCKED, why->text);
+    }
     if (err == LEAFD_CONFIG || err == LEAFD_PIN)
         return err;
     if (err != LEAFD_OK)

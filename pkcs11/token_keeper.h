@@ -17,7 +17,7 @@ struct token_keeper_events {
     /* For the fronts. The queue is open before READY or DEGRADED is said, and shut after another
      * is. */
     void (*state)(void *ctx, enum signer_state state, const char *text);
-    /* The token has refused the PIN after the start: C_Login is not called again. */
+    /* The token has refused the PIN: C_Login is not called again. */
     void (*pin_refused)(void *ctx);
     /* It cannot mend itself: another process is to take over; with `at_once` this one has to end
      * first, since the token has no session for two. */

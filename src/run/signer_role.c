@@ -160,8 +160,7 @@ int signer_role_main(struct role_start *start)
 
     if (err == LEAFD_OK) {
         err = open_token(process, start, &stop, &why);
-        if (err == LEAFD_PIN && !start->first) { /* not ours to end: fronts are told what it is */
-            role_say(start, ROLE_MSG_PIN_BLOCKED, 0);
+        if (err == LEAFD_PIN && !start->first) { /* not ours to end: all have been told */
             role_log_failure("pin-blocked", err, &why);
             err = LEAFD_OK;
         }

@@ -827,8 +827,11 @@ static void a_wrong_pin_is_tried_once(void **state)
     (void)state;
     control("present = yes\n");
     pair_init_token(&pair);
+    pair.look_ms = 50;
     for (int turn = 0; turn < 2; turn++) { /* the second has the memory of the first */
         assert_int_equal(pair_start(&pair, "4321"), LEAFD_PIN);
+        assert_int_equal(atomic_load(&pair.pin_refused), turn + 1);
+        assert_false(pair.heard_before_us);
         wait_for_state(pair.client, SIGNER_PIN_BLOCKED, &status);
         assert_int_equal(strstr(status.text, "not tried again") != NULL, turn > 0);
         assert_int_equal(sign_new(pair.client, ca), LEAFD_TOKEN_UNAVAILABLE);
