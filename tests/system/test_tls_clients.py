@@ -3,6 +3,7 @@
 hardest to get right are taken, for their host alone and under our root alone."""
 
 import collections
+import contextlib
 import os
 import shutil
 import socket
@@ -39,6 +40,18 @@ def run(command, **options):
     return done.returncode == 0 and PAGE in done.stdout, text.decode("utf-8", "backslashreplace")
 
 
+@contextlib.contextmanager
+def never_ending(data):
+    """A descriptor to read `data` from, and then nothing more, without an end."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, data)
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def openssl(server, host, root):
     check = ["-noservername", "-verify_ip"] if is_address(host) else ["-servername", host, "-verify_hostname"]
     command = ["openssl", "s_client", "-connect", where(server), "-CAfile", root, "-no-CApath", "-no-CAstore"]
@@ -50,7 +63,8 @@ def gnutls(server, host, root):
     address = server.socket.getsockname()[0]
     name = ["--disable-sni"] if is_address(host) else [f"--sni-hostname={host}"]
     command = ["gnutls-cli", "--port", str(server.port), f"--x509cafile={root}", "--no-ocsp", "--logfile=/dev/stderr"]
-    return run([*command, f"--verify-hostname={host}", *name, address], input=REQUEST)
+    with never_ending(REQUEST) as keyboard:  # two seconds after its end it waits for no answer
+        return run([*command, f"--verify-hostname={host}", *name, address], stdin=keyboard)
 
 
 def curl(server, host, root):
