@@ -62,8 +62,10 @@ class Kind:
         return {}
 
     def interrupt(self, daemon):
-        """Sessions, login and all end with the process that had them."""
+        """Sessions, login and all end with the process that had them; the next one signs."""
+        since = len(daemon.lines)
         daemon.kill_pid(daemon.role_pids("signer")[0])
+        daemon.wait_event("signer-ready", since=since)
 
     def remove(self):
         pass

@@ -14,6 +14,7 @@ from .softhsm import SoftHsm
 
 SERVER = pathlib.Path("/usr/libexec/p11-kit/p11-kit-server")
 CLIENT = next(iter(sorted(pathlib.Path("/usr/lib").glob("*/pkcs11/p11-kit-client.so"))), None)
+ACCEPTS_CONNECTIONS = "00010000"  # among the flags of /proc/net/unix
 
 
 class RemoteSoftHsm(SoftHsm):
@@ -48,7 +49,13 @@ class RemoteSoftHsm(SoftHsm):
             preexec_fn=tree.become(*self.ids),
             start_new_session=True,
         )
-        wait_for(self.socket.exists, "p11-kit server listens")
+        wait_for(self.listens, "p11-kit server listens")
+
+    def listens(self):
+        """The socket has its name before that."""
+        with open("/proc/net/unix", encoding="utf-8") as file:
+            lines = [line.split() for line in file]
+        return any(line[-1] == str(self.socket) and line[3] == ACCEPTS_CONNECTIONS for line in lines)
 
     def kill(self):
         """The server and the children that serve its connections."""
