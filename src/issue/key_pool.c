@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE /* SCHED_IDLE, sem_clockwait */
+#define _GNU_SOURCE /* sem_clockwait */
 #include "issue/key_pool.h"
 
 #include "base/clock.h"
@@ -8,16 +8,17 @@
 #include "policy/leaf_type.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <time.h>
 
 enum {
     MAKERS_MAX = 4,
     WAITERS_MAX = 8192,
+    NICE_LEAST = 19,
     STACK_OCTETS = 512 << 10 /* callbacks write leaves on the usher's stack */
 };
 
@@ -146,11 +147,12 @@ static void warm_up(const struct key_pool *pool)
 static void *make_ahead(void *arg)
 {
     struct key_pool *pool = arg;
-    struct sched_param no_param = {0};
     struct stock *stock;
 
     warm_up(pool);
-    sched_setscheduler(0, SCHED_IDLE, &no_param);
+    /* For this thread alone. Not SCHED_IDLE: where all processors are busy a thread of that class
+     * needs many seconds to end, and so does its process, even when it is killed. */
+    setpriority(PRIO_PROCESS, 0, NICE_LEAST);
     while (!atomic_load(&pool->stopping)) {
         stock = claim(pool);
         if (!stock)

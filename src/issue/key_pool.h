@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Leaf keys made ahead by threads of idle priority, one stock per type and RSA size between a low
+/* Leaf keys made ahead by threads of least priority, one stock per type and RSA size between a low
  * and a high mark. A stock that the configuration does not surely need is empty until a leaf wants
  * such a key.
  *
