@@ -210,7 +210,7 @@ def test_what_is_queued_is_answered(start, ca, number):
             assert not answer.error, answer
             answered.add(answer.host)
         assert daemon.wait_exit() == 0
-        assert time.monotonic() - started < leafd_process.STOP_SEC
+        leafd_process.assert_stopped_in(time.monotonic() - started)
 
 
 def test_signals_to_the_whole_group(start, ca):

@@ -67,9 +67,9 @@ def test_an_ipv6_wildcard_is_ipv6_alone(start, ca):
         port = daemon.address[1]
         with UdpClient(("::1", port)) as client:
             client.ask_leaf(by_ids(HOST))
-        # The same port is still free for IPv4.
+        # The same port is still free for IPv4, at an address where nobody is given one for its requests.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.66", port))
 
 
 # ---- who may ask ----

@@ -14,7 +14,7 @@ import time
 
 from . import certs, tree, yaml_text
 from .client import Answer, UdpClient, mimic
-from .polling import PATIENCE_SEC, wait_for
+from .polling import PATIENCE_SEC, slowness, wait_for
 
 STOP_SEC = 5.0 if not tree.IS_SANITIZED else 15.0
 
@@ -259,7 +259,7 @@ class LeafdProcess:
             raise
         took = time.monotonic() - started
         assert code == 0, f"exit code {code}\n{self.log()}"
-        assert took <= STOP_SEC, f"took {took:.1f} s to stop"
+        assert_stopped_in(took)
         wait_for(lambda: not [p for p in self._roles_seen if is_ours(p)], "all roles have ended")
         self.assert_clean()
 
@@ -291,6 +291,11 @@ class LeafdProcess:
         log = self.log()
         self.kill()
         ended_logs.append((str(self.folder), log))
+
+
+def assert_stopped_in(took):
+    """As is promised for a machine that has little else to do."""
+    assert took <= STOP_SEC or took <= STOP_SEC * slowness(), f"took {took:.1f} s to stop"
 
 
 ended_logs = []
