@@ -3,8 +3,11 @@
 
 import time
 
-# Sanitizers make everything some times slower, and a CI machine may be busy.
-PATIENCE_SEC = 15.0
+from . import tree
+
+# For what comes in a moment on an idle machine. Sanitizers make everything some times slower, and a CI machine
+# may be busy.
+PATIENCE_SEC = 15.0 if not tree.IS_SANITIZED else 60.0
 
 
 def slowness():
