@@ -25,7 +25,7 @@ class OpensslAuthority:
         command = ["openssl", "req", "-x509", "-nodes", "-days", "900", "-subj", f"/CN=Test {algorithm}"]
         command += ["-newkey", algorithm, "-keyout", self.key_file, "-out", self.pem_file]
         command += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-        done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         tree.give_to(self.key_file, tree.SIGNER_ID)
         self.cert = x509.load_pem_x509_certificate(self.pem_file.read_bytes())

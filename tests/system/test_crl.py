@@ -44,7 +44,7 @@ def read_crl(file):
 
 
 def run(*command):
-    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def assert_crl(der, ca, folder, days=90):

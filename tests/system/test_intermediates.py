@@ -90,11 +90,11 @@ def test_from_a_request_to_leaves(token, folder, start, kind):
     made = subprocess.run(
         ["openssl", "req", "-x509", "-newkey", *ROOT_KEYS[kind], "-nodes", "-days", "2000", "-subj", "/CN=Root by openssl",
          "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", "root.key", "-out", "root.pem"],
-        cwd=folder, capture_output=True, text=True, timeout=30,
+        cwd=folder, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     to_do, install = commands_of(done).split("  cat ")
-    signed = subprocess.run(["sh", "-ec", to_do], cwd=folder, capture_output=True, text=True, timeout=30)
+    signed = subprocess.run(["sh", "-ec", to_do], cwd=folder, capture_output=True, text=True, timeout=120)
     assert signed.returncode == 0, signed.stderr
     assert re.fullmatch(rf"leafd-ca.pem root.pem \| leafctl -c {folder}/leafctl-\d+.yaml ca install -", install)
 

@@ -106,7 +106,7 @@ def test_issue_into_files(daemon, ca, upstream_file, folder, form):
 
 
 def public_key(words):
-    return subprocess.run(["openssl", *map(str, words)], capture_output=True, timeout=30, check=True).stdout
+    return subprocess.run(["openssl", *map(str, words)], capture_output=True, timeout=120, check=True).stdout
 
 
 @pytest.mark.parametrize("key", ["ec-p521", "ed25519", "ed448", "sm2", "rsa-2048"])
@@ -133,7 +133,7 @@ def test_issue_for_tlcp(daemon, folder):
         done = issue(daemon, HOST, "--usage", usage, "--out", folder / usage)
         assert done.returncode == 0, done.stderr
         command = ["openssl", "pkey", "-in", str(folder / usage / "key.pem"), "-noout", "-text_pub"]
-        text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        text = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
         assert "SM2" in text, text
 
 

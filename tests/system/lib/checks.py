@@ -113,7 +113,7 @@ def public_part(answer):
     key = answer.fields["key"]
     form, data = ("DER", key) if isinstance(key, bytes) else ("PEM", key.encode())
     command = ["openssl", "pkey", "-inform", form, "-pubout", "-outform", "DER"]
-    return subprocess.run(command, input=data, capture_output=True, timeout=30, check=True).stdout
+    return subprocess.run(command, input=data, capture_output=True, timeout=120, check=True).stdout
 
 
 def assert_key_form(answer):
@@ -299,7 +299,7 @@ def assert_openssl(answer, ca, hosts, any_time=False):
         for host in hosts:
             named = ["-verify_ip" if is_address(host) else "-verify_hostname", host]
             done = subprocess.run(
-                [*command, *named, str(folder / "leaf.pem")], capture_output=True, text=True, timeout=30
+                [*command, *named, str(folder / "leaf.pem")], capture_output=True, text=True, timeout=120
             )
             assert done.returncode == 0, done.stdout + done.stderr
 
