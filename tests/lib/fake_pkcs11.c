@@ -37,7 +37,7 @@
  *                               that says that its session is gone has lost it
  *   hang.FUNCTION = 1 [0]       so many next calls hang until the control file changes
  *   crash.FUNCTION = 1 [0]      the next call dies of SIGSEGV
- *   corrupt = 1                 so many next signatures are wrong
+ *   corrupt = 1 [3]             so many next signatures are wrong, after 3 that are good
  *   longer = 0                  octets that each signature has behind it; below 0: fewer
  *   counters = /file            lines `name value`, fixed width, kept up to date through mmap; %p is
  *                               the pid. What stands there is added to, so a process that follows
@@ -237,7 +237,7 @@ struct config {
     struct fault hang[FN_COUNT];
     struct fault crash[FN_COUNT];
     bool edwards_by_name, own_usage, made_extractable;
-    unsigned corrupt;
+    struct fault corrupt;
     int longer;
     char counters[512];
 };
@@ -520,6 +520,12 @@ static bool yes_or_no(const char *value)
     return *value == 'y';
 }
 
+static void parse_corrupt(const char *value, struct config *config)
+{
+    if (sscanf(value, "%u %u", &config->corrupt.count, &config->corrupt.after) < 1)
+        die("corrupt: no number");
+}
+
 static void parse_line(char *name, char *value, struct config *config)
 {
     if (strchr(name, '.'))
@@ -565,7 +571,7 @@ static void parse_line(char *name, char *value, struct config *config)
     else if (strcmp(name, "longer") == 0)
         config->longer = atoi(value);
     else if (strcmp(name, "corrupt") == 0)
-        config->corrupt = (unsigned)number_of(value);
+        parse_corrupt(value, config);
     else if (strcmp(name, "counters") == 0)
         snprintf(config->counters, sizeof(config->counters), "%s", value);
     else
@@ -1743,10 +1749,8 @@ static CK_RV do_sign(CK_SESSION_HANDLE handle, const uint8_t *data, CK_ULONG dat
         *len = signature_len;
         return CKR_BUFFER_TOO_SMALL;
     }
-    if (fake.config.corrupt) {
-        fake.config.corrupt--;
+    if (fault_due(&fake.config.corrupt))
         signature[signature_len / 2] ^= 1;
-    }
     memcpy(out, signature, signature_len);
     *len = signature_len;
     counter_add(COUNT_SIGN);
