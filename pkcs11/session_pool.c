@@ -152,6 +152,28 @@ static enum leafd_err fail_open(struct why *why, CK_RV rv)
     return fail(why, LEAFD_TOKEN_UNAVAILABLE, "C_OpenSession: %s", ckr_name(rv));
 }
 
+/* The idle session that has not been used for longest. */
+static struct session pop_oldest(struct session_pool *pool)
+{
+    struct session oldest = pool->idle[0];
+
+    pool->idle_count--;
+    for (unsigned i = 0; i < pool->idle_count; i++)
+        pool->idle[i] = pool->idle[i + 1];
+    return oldest;
+}
+
+/* Closes it and comes back with the lock. */
+static void close_oldest(struct session_pool *pool)
+{
+    CK_SESSION_HANDLE handle = pop_oldest(pool).handle;
+    bool exists = live_remove(pool, handle);
+
+    pthread_mutex_unlock(&pool->lock);
+    close_session(pool, handle, exists);
+    pthread_mutex_lock(&pool->lock);
+}
+
 /* ---- public ---- */
 
 enum leafd_err session_pool_take(struct session_pool *pool, int64_t deadline_ms,
@@ -187,14 +209,8 @@ enum leafd_err session_pool_take(struct session_pool *pool, int64_t deadline_ms,
             top->generation = pool->generation; /* it is tried again */
             continue;
         }
-        if (top) {
-            CK_SESSION_HANDLE handle = top->handle;
-            bool exists = live_remove(pool, handle);
-
-            pool->idle_count--;
-            pthread_mutex_unlock(&pool->lock);
-            close_session(pool, handle, exists);
-            pthread_mutex_lock(&pool->lock);
+        if (top) { /* of an old generation, as all that are idle: makes room */
+            close_oldest(pool);
             continue;
         }
         if (clock_mono_ms() >= deadline_ms ||
@@ -205,28 +221,6 @@ enum leafd_err session_pool_take(struct session_pool *pool, int64_t deadline_ms,
             return fail(why, LEAFD_TIMEOUT, "all %u sessions with the token are busy", pool->limit);
         }
     }
-}
-
-/* The idle session that has not been used for longest. */
-static struct session pop_oldest(struct session_pool *pool)
-{
-    struct session oldest = pool->idle[0];
-
-    pool->idle_count--;
-    for (unsigned i = 0; i < pool->idle_count; i++)
-        pool->idle[i] = pool->idle[i + 1];
-    return oldest;
-}
-
-/* Closes it and comes back with the lock. */
-static void close_oldest(struct session_pool *pool)
-{
-    CK_SESSION_HANDLE handle = pop_oldest(pool).handle;
-    bool exists = live_remove(pool, handle);
-
-    pthread_mutex_unlock(&pool->lock);
-    close_session(pool, handle, exists);
-    pthread_mutex_lock(&pool->lock);
 }
 
 void session_pool_give(struct session_pool *pool, struct session session)

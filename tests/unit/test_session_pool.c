@@ -93,6 +93,14 @@ static void all_take(void)
     taken[me] = take();
 }
 
+/* A pool with one session taken and the others idle, which will all be wanted at once. */
+static void make_pool_wanted(struct session *ret)
+{
+    make_pool(SESSIONS, ret, 1);
+    takers = SESSIONS - 1;
+    token.meanwhile = all_take;
+}
+
 static void replace(struct session *session)
 {
     assert_int_equal(
@@ -115,9 +123,7 @@ static void a_session_that_is_replaced_does_not_end_the_login(void **state)
     struct session bad;
 
     (void)state;
-    make_pool(SESSIONS, &bad, 1);
-    takers = SESSIONS - 1;
-    token.meanwhile = all_take;
+    make_pool_wanted(&bad);
     replace(&bad);
     assert_int_equal(takers, 0);
     assert_int_equal(token.logouts, 0);
@@ -132,9 +138,7 @@ static void nor_does_one_that_is_given_up(void **state)
     struct session bad;
 
     (void)state;
-    make_pool(SESSIONS, &bad, 1);
-    takers = SESSIONS - 1;
-    token.meanwhile = all_take;
+    make_pool_wanted(&bad);
     session_pool_drop(pool, CKR_FUNCTION_FAILED, bad);
     assert_int_equal(takers, 0);
     assert_int_equal(token.logouts, 0);
